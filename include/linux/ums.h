@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * User-mode scheduling: what the rest of the kernel calls.
+ * Documentation/scheduler/ums-design.rst explains how the parts fit together.
+ */
+#ifndef _LINUX_UMS_H
+#define _LINUX_UMS_H
+
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+
+struct pid;
+struct pid_namespace;
+struct pt_regs;
+struct seq_file;
+
+#ifdef CONFIG_UMS
+
+/* schedule() of a task with PF_UMS_WORKER that is about to sleep */
+void ums_worker_sleeping(struct task_struct *tsk);
+
+/* exit_to_user_mode_loop() of a task with TIF_UMS; may sleep */
+void ums_exit_to_user_mode(void);
+
+void __ums_exit(struct task_struct *tsk, long code);
+void __ums_execve(struct task_struct *tsk);
+void __ums_free_signal(struct signal_struct *sig);
+
+int proc_pid_ums(struct seq_file *m, struct pid_namespace *ns, struct pid *pid,
+		 struct task_struct *task);
+
+/*
+ * Makes the upcall part of @regs, the user registers of current, which is in a
+ * system call: what a struct ums_scheduler_args promises. Provided by the
+ * architecture.
+ */
+void arch_ums_upcall(struct pt_regs *regs, unsigned long entry,
+		     unsigned long stack, u64 reason, u64 worker, u64 detail,
+		     u64 arg);
+
+/* A new task is an ordinary thread, whatever made it. */
+static inline void ums_fork(struct task_struct *tsk)
+{
+	tsk->ums = NULL;
+	tsk->flags &= ~PF_UMS_WORKER;
+	clear_tsk_thread_flag(tsk, TIF_UMS);
+}
+
+static inline void ums_exit(struct task_struct *tsk, long code)
+{
+	if (unlikely(tsk->ums))
+		__ums_exit(tsk, code);
+}
+
+static inline void ums_execve(struct task_struct *tsk)
+{
+	if (unlikely(tsk->ums || tsk->signal->ums))
+		__ums_execve(tsk);
+}
+
+static inline void ums_free_signal(struct signal_struct *sig)
+{
+	if (unlikely(sig->ums))
+		__ums_free_signal(sig);
+}
+
+#else /* CONFIG_UMS */
+
+static inline void ums_worker_sleeping(struct task_struct *tsk) { }
+static inline void ums_exit_to_user_mode(void) { }
+static inline void ums_fork(struct task_struct *tsk) { }
+static inline void ums_exit(struct task_struct *tsk, long code) { }
+static inline void ums_execve(struct task_struct *tsk) { }
+static inline void ums_free_signal(struct signal_struct *sig) { }
+
+#endif /* CONFIG_UMS */
+
+#endif /* _LINUX_UMS_H */

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * User-mode scheduling: the lists of a process, and what happens to them and
+ * to its threads at exec and exit.
+ */
+#include <linux/slab.h>
+
+#include "ums.h"
+
+/**
+ * ums_process_get - the record of the current process, made when it has none
+ *
+ * Return: the record with a reference for the caller, or NULL without memory.
+ */
+struct ums_process *ums_process_get(void)
+{
+	struct signal_struct *sig = current->signal;
+	struct ums_process *proc, *old;
+
+	/* Pairs with the cmpxchg() below; set once, until exec. */
+	proc = smp_load_acquire(&sig->ums);
+	if (!proc) {
+		proc = kzalloc(sizeof(*proc), GFP_KERNEL_ACCOUNT);
+		if (!proc)
+			return NULL;
+		refcount_set(&proc->refs, 1);
+		xa_init_flags(&proc->lists, XA_FLAGS_ALLOC);
+
+		old = cmpxchg(&sig->ums, NULL, proc);
+		if (old) {
+			kfree(proc);
+			proc = old;
+		}
+	}
+
+	refcount_inc(&proc->refs);
+	return proc;
+}
+
+void ums_process_put(struct ums_process *proc)
+{
+	if (!refcount_dec_and_test(&proc->refs))
+		return;
+
+	/* Each list held a reference; so none is left, and nothing to destroy. */
+	WARN_ON_ONCE(!xa_empty(&proc->lists));
+	kfree(proc);
+}
+
+/* The list that a worker's id names. Inside an RCU read section. */
+struct ums_list *ums_list_find(u64 id)
+{
+	struct ums_process *proc = READ_ONCE(current->signal->ums);
+	struct ums_list *list;
+
+	if (!proc)
+		return NULL;
+
+	list = xa_load(&proc->lists, UMS_ID_LIST(id));
+	if (!list || UMS_ID_SLOT(id) >= list->max_workers)
+		return NULL;
+	return list;
+}
+
+/**
+ * ums_worker_find - look up a worker of the current process
+ * @id: its id
+ *
+ * Inside an RCU read section. The worker may end at any time: take its lock
+ * and look at its state.
+ *
+ * Return: the worker; -ESRCH when there was never one of this id or its list is
+ * closed, -ESTALE when it has ended.
+ */
+struct ums_worker *ums_worker_find(u64 id)
+{
+	struct ums_list *list = ums_list_find(id);
+	struct ums_worker *worker;
+	struct ums_entry *entry;
+	u32 serial;
+
+	/* Bit 63 is of no worker. */
+	if (!list || id >> 63)
+		return ERR_PTR(-ESRCH);
+
+	entry = &list->entries[UMS_ID_SLOT(id)];
+	worker = rcu_dereference(entry->worker);
+	if (worker && worker->id == id)
+		return worker;
+
+	/*
+	 * Serial numbers only grow, but for their wrapping around: compare
+	 * them as times are compared. Shifted, since they have 31 bits.
+	 */
+	serial = READ_ONCE(entry->serial);
+	if (serial && (s32)((serial - UMS_ID_SERIAL(id)) << 1) >= 0)
+		return ERR_PTR(-ESTALE);
+	return ERR_PTR(-ESRCH);
+}
+
+static void ums_task_end(struct task_struct *tsk, bool exited, int status)
+{
+	struct ums_worker *worker = ums_worker_of(tsk);
+
+	if (worker)
+		ums_worker_exit(worker, exited, status);
+	else
+		ums_scheduler_end(ums_scheduler_of(tsk));
+}
+
+/* The thread ends: its scheduler, or its worker, is told. */
+void __ums_exit(struct task_struct *tsk, long code)
+{
+	ums_task_end(tsk, true, code);
+}
+
+/*
+ * The calling thread, now the only one, has a new program. The pages of the
+ * lists went with the old address space.
+ */
+void __ums_execve(struct task_struct *tsk)
+{
+	struct ums_process *proc = tsk->signal->ums;
+	struct ums_list *list;
+	unsigned long nr;
+
+	if (tsk->ums)
+		ums_task_end(tsk, false, 0);
+
+	if (!proc)
+		return;
+	tsk->signal->ums = NULL;
+
+	rcu_read_lock();
+	xa_for_each(&proc->lists, nr, list) {
+		/* One that is on its last reference shuts itself down. */
+		if (!refcount_inc_not_zero(&list->refs))
+			continue;
+		rcu_read_unlock();
+		ums_list_shutdown(list);
+		ums_list_put(list);
+		rcu_read_lock();
+	}
+	rcu_read_unlock();
+	ums_process_put(proc);
+}
+
+/* Nobody is left who could look anything up. */
+void __ums_free_signal(struct signal_struct *sig)
+{
+	ums_process_put(sig->ums);
+}

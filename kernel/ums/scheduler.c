@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * User-mode scheduling: schedulers. They execute workers and get upcalls.
+ */
+#include <linux/freezer.h>
+#include <linux/hrtimer.h>
+#include <linux/ptrace.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/syscalls.h>
+#include <linux/uaccess.h>
+
+#include <trace/events/ums.h>
+
+#include "ums.h"
+
+/**
+ * ums_post - tell a scheduler what became of the worker that it ran
+ * @sched: the scheduler, from whom the caller has detached the worker
+ * @reason: the upcall that it will get
+ * @worker: its second argument, the id
+ * @detail: its third
+ * @now: local_clock() when it happened
+ *
+ * Under the worker's lock, or in the RCU read section in which it was held.
+ */
+void ums_post(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,
+	      u64 detail, u64 now)
+{
+	sched->event.reason = reason;
+	sched->event.worker = worker;
+	sched->event.detail = detail;
+	sched->event.time = now;
+	/* Pairs with the acquire in ums_wait_event(): the event is complete. */
+	smp_store_release(&sched->posted, true);
+	wake_up_state_on_current_cpu(sched->task, TASK_NORMAL);
+}
+
+/* The slice of the worker that runs has ended. In hard interrupt context. */
+static enum hrtimer_restart ums_slice_end(struct hrtimer *timer)
+{
+	struct ums_scheduler *sched = container_of(timer, struct ums_scheduler, slice);
+	struct ums_worker *worker;
+	unsigned long flags;
+
+	rcu_read_lock();
+	worker = READ_ONCE(sched->worker);
+	if (worker) {
+		raw_spin_lock_irqsave(&worker->lock, flags);
+		if (worker->sched == sched)
+			ums_worker_ask(worker, UMS_PREEMPT_SLICE);
+		raw_spin_unlock_irqrestore(&worker->lock, flags);
+	}
+	rcu_read_unlock();
+	return HRTIMER_NORESTART;
+}
+
+/* A signal for the scheduler: it can take it only when the worker has stopped. */
+static void ums_stop_worker(struct ums_scheduler *sched)
+{
+	struct ums_worker *worker;
+
+	rcu_read_lock();
+	worker = READ_ONCE(sched->worker);
+	if (worker) {
+		raw_spin_lock_irq(&worker->lock);
+		if (worker->sched == sched)
+			ums_worker_ask(worker, UMS_PREEMPT_SIGNAL);
+		raw_spin_unlock_irq(&worker->lock);
+	}
+	rcu_read_unlock();
+}
+
+/*
+ * Sleeps until the event of the worker that it runs; false when it is killed
+ * before.
+ */
+static bool ums_wait_event(struct ums_scheduler *sched)
+{
+	unsigned int state = TASK_INTERRUPTIBLE | TASK_FREEZABLE;
+
+	for (;;) {
+		set_current_state(state);
+		/* Pairs with the release in ums_post(). */
+		if (smp_load_acquire(&sched->posted))
+			break;
+		if (signal_pending_state(state, current)) {
+			__set_current_state(TASK_RUNNING);
+			if (fatal_signal_pending(current))
+				return false;
+			ums_stop_worker(sched);
+			state = TASK_KILLABLE | TASK_NOLOAD | TASK_FREEZABLE;
+			continue;
+		}
+		schedule();
+	}
+	__set_current_state(TASK_RUNNING);
+	return true;
+}
+
+static void ums_upcall(struct ums_scheduler *sched, enum ums_reason reason,
+		       u64 worker, u64 detail)
+{
+	sched->upcalls++;
+	trace_ums_upcall(reason, worker, detail);
+	arch_ums_upcall(current_pt_regs(), sched->entry, sched->stack, reason,
+			worker, detail, sched->arg);
+}
+
+/* The current thread is no scheduler any more, or ends. */
+void ums_scheduler_end(struct ums_scheduler *sched)
+{
+	struct ums_worker *worker;
+
+	/* Killed, it may leave a worker that it runs. */
+	rcu_read_lock();
+	worker = READ_ONCE(sched->worker);
+	if (worker)
+		ums_worker_orphan(worker, sched);
+	rcu_read_unlock();
+
+	hrtimer_cancel(&sched->slice);
+	WRITE_ONCE(current->ums, NULL);
+	kfree_rcu(sched, rcu);
+}
+
+/**
+ * sys_ums_scheduler_enter - make the calling thread a scheduler
+ * @uargs: struct ums_scheduler_args
+ * @size: its size in the program that calls
+ *
+ * Return: on success it does not return, but begins with the upcall STARTUP.
+ *
+ * - %-EPERM: kernel.ums_disabled refuses the caller;
+ * - %-EINVAL: @size is smaller than UMS_SCHEDULER_ARGS_SIZE_VER0, a flag is
+ *   unknown, or the stack is smaller than UMS_MIN_STACK;
+ * - %-E2BIG: @size is larger than a page, or what lies behind the fields that
+ *   this kernel knows is not 0;
+ * - %-EFAULT: @uargs cannot be read, or entry point or stack are not in the
+ *   user's address space;
+ * - %-EBUSY: the thread is a worker or a scheduler;
+ * - %-ENOMEM.
+ */
+SYSCALL_DEFINE2(ums_scheduler_enter, const struct ums_scheduler_args __user *, uargs,
+		size_t, size)
+{
+	struct ums_scheduler_args args;
+	struct ums_scheduler *sched;
+	int err;
+
+	BUILD_BUG_ON(sizeof(args) != UMS_SCHEDULER_ARGS_SIZE_VER0);
+
+	if (size < UMS_SCHEDULER_ARGS_SIZE_VER0)
+		return -EINVAL;
+	if (size > PAGE_SIZE)
+		return -E2BIG;
+	err = copy_struct_from_user(&args, sizeof(args), uargs, size);
+	if (err)
+		return err;
+	if (args.flags || args.stack_size < UMS_MIN_STACK)
+		return -EINVAL;
+	if (!access_ok((void __user *)args.entry, 1) ||
+	    !access_ok((void __user *)args.stack, args.stack_size))
+		return -EFAULT;
+	if (!ums_allowed())
+		return -EPERM;
+	if (current->ums)
+		return -EBUSY;
+
+	sched = kzalloc(sizeof(*sched), GFP_KERNEL_ACCOUNT);
+	if (!sched)
+		return -ENOMEM;
+
+	sched->base.role = UMS_ROLE_SCHEDULER;
+	sched->task = current;
+	sched->entry = args.entry;
+	sched->stack = args.stack + args.stack_size;
+	sched->arg = args.arg;
+	hrtimer_init(&sched->slice, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
+	sched->slice.function = ums_slice_end;
+
+	WRITE_ONCE(current->ums, &sched->base);
+	ums_upcall(sched, UMS_UPCALL_STARTUP, 0, args.startup);
+	return 0;
+}
+
+/**
+ * sys_ums_scheduler_exit - make the calling scheduler an ordinary thread
+ * @flags: must be 0
+ *
+ * Return: 0, or
+ *
+ * - %-EINVAL: a flag is unknown;
+ * - %-EPERM: the caller is no scheduler.
+ */
+SYSCALL_DEFINE1(ums_scheduler_exit, unsigned int, flags)
+{
+	struct ums_scheduler *sched = ums_scheduler_of(current);
+
+	if (flags)
+		return -EINVAL;
+	if (!sched)
+		return -EPERM;
+
+	ums_scheduler_end(sched);
+	return 0;
+}
+
+/* May it be executed now? Under its lock. */
+static int ums_may_execute(struct ums_worker *worker)
+{
+	u64 position;
+
+	switch (worker->state) {
+	case UMS_STATE_READY:
+		break;
+	case UMS_STATE_RUNNING:
+		return -EBUSY;
+	case UMS_STATE_BLOCKED:
+		return -EAGAIN;
+	default:
+		return -ESTALE;
+	}
+
+	/* Still on the ring, or on its way there: it would get there twice. */
+	position = READ_ONCE(worker->position);
+	if (position == UMS_POS_PUBLISHING)
+		return -EEXIST;
+	if (position != UMS_POS_NONE &&
+	    (s64)(READ_ONCE(worker->list->header->head) - position) < 0)
+		return -EEXIST;
+	return 0;
+}
+
+/* Links the worker to the scheduler and lets it go. */
+static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 now)
+{
+	struct ums_worker *worker;
+	int err;
+
+	rcu_read_lock();
+	worker = ums_worker_find(id);
+	if (IS_ERR(worker)) {
+		err = PTR_ERR(worker);
+		goto unlock_rcu;
+	}
+
+	raw_spin_lock_irq(&worker->lock);
+	err = ums_may_execute(worker);
+	if (!err) {
+		sched->posted = false;
+		WRITE_ONCE(sched->worker, worker);
+
+		worker->sched = sched;
+		worker->executes++;
+		ums_worker_set_state(worker, UMS_STATE_RUNNING, now);
+		WRITE_ONCE(worker->slot->executes, worker->executes);
+		WRITE_ONCE(worker->slot->scheduler, task_pid_vnr(sched->task));
+		trace_ums_execute(id, task_pid_nr(worker->task), slice);
+		/* Else it takes signals, and looks before it parks. */
+		if (worker->parked)
+			wake_up_state_on_current_cpu(worker->task, TASK_NORMAL);
+	}
+	raw_spin_unlock_irq(&worker->lock);
+
+unlock_rcu:
+	rcu_read_unlock();
+	return err;
+}
+
+/* What the upcall says, counted. */
+static void ums_count_event(struct ums_scheduler *sched, u64 start)
+{
+	struct ums_event *event = &sched->event;
+
+	if ((s64)(event->time - start) > 0)
+		sched->running_ns += event->time - start;
+
+	switch (event->reason) {
+	case UMS_UPCALL_BLOCKED:
+		if (event->detail == UMS_CAUSE_FAULT)
+			sched->blocks_fault++;
+		else
+			sched->blocks_syscall++;
+		break;
+	case UMS_UPCALL_YIELDED:
+		sched->yields++;
+		break;
+	case UMS_UPCALL_PREEMPTED:
+		sched->preemptions++;
+		break;
+	default:
+		break;
+	}
+}
+
+/**
+ * sys_ums_execute - run a worker in place of the calling scheduler
+ * @id: the worker
+ * @slice: after how many nanoseconds it is to be preempted; 0: never
+ * @flags: must be 0
+ *
+ * Return: on success it does not return, but goes on with the upcall that
+ * tells what became of the worker.
+ *
+ * - %-EINVAL: a flag is unknown;
+ * - %-EPERM: the caller is no scheduler;
+ * - %-ESRCH: there is no such worker, or its list is closed;
+ * - %-ESTALE: it has ended;
+ * - %-EBUSY: a scheduler runs it;
+ * - %-EAGAIN: it is blocked in the kernel;
+ * - %-EEXIST: it is still on its completion list.
+ */
+SYSCALL_DEFINE3(ums_execute, u64, id, u64, slice, unsigned int, flags)
+{
+	struct ums_scheduler *sched = ums_scheduler_of(current);
+	u64 start;
+	int err;
+
+	if (flags)
+		return -EINVAL;
+	if (!sched)
+		return -EPERM;
+
+	start = local_clock();
+	err = ums_start_worker(sched, id, slice, start);
+	if (err)
+		return err;
+
+	sched->executes++;
+	if (slice)
+		hrtimer_start(&sched->slice,
+			      ns_to_ktime(min_t(u64, slice, KTIME_MAX)),
+			      HRTIMER_MODE_REL_HARD);
+
+	if (!ums_wait_event(sched))
+		return -EINTR;
+
+	if (slice)
+		hrtimer_cancel(&sched->slice);
+	ums_count_event(sched, start);
+	ums_upcall(sched, sched->event.reason, sched->event.worker,
+		   sched->event.detail);
+	return 0;
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * User-mode scheduling: what its own files share.
+ *
+ * Objects and their owners
+ *
+ *   ums_process	The lists of a thread group. signal_struct and each list
+ *		hold a reference.
+ *   ums_list	A completion list. Its file and each of its workers hold a
+ *		reference, and a waiter while it sleeps. Shut down when the
+ *		process closes its last descriptor, at exec, or at the latest
+ *		when the file goes.
+ *   ums_worker	Owned by its thread (task_struct::ums). Others reach it
+ *		through ums_list::entries or ums_scheduler::worker, inside an
+ *		RCU read section, and may rely on nothing but what they find
+ *		under ums_worker::lock.
+ *   ums_scheduler	Owned by its thread. Others reach it through
+ *		ums_worker::sched, under that worker's lock, and may go on to
+ *		use it and its task to the end of the RCU read section.
+ *
+ * Locks
+ *
+ *   ums_worker::lock (raw, irqs off)	who runs the worker and its state.
+ *		Nests inside nothing of ours; p->pi_lock nests inside it
+ *		(wake-ups). Taken by the hook in schedule(), by the slice timer
+ *		in hard interrupt context, and by system calls.
+ *   ums_list::lock (raw, irqs off)	ring, slots and free slots. Never held
+ *		together with a worker's lock.
+ *   ums_list::wait.lock		not held or taken under either.
+ *
+ * The hand-over of a processor
+ *
+ *   A scheduler that executes a worker sleeps in ums_execute() until an event
+ *   has been posted to it. Under the worker's lock, @sched links the two. Who
+ *   sets @sched to NULL has detached the worker and is the only one who may,
+ *   and must, post the event; so there is exactly one for each execution. The
+ *   scheduler itself detaches the worker without an event when it dies.
+ *
+ *   Only the worker's own thread takes it out of RUNNING (its scheduler's
+ *   death apart) and publishes it; only ums_execute() takes it out of READY.
+ */
+#ifndef _KERNEL_UMS_H
+#define _KERNEL_UMS_H
+
+#include <linux/fs.h>
+#include <linux/hrtimer.h>
+#include <linux/refcount.h>
+#include <linux/sched.h>
+#include <linux/sched/clock.h>
+#include <linux/sched/signal.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+#include <linux/xarray.h>
+#include <linux/ums.h>
+#include <uapi/linux/ums.h>
+
+#define UMS_FEATURES	(UMS_FEATURE_SLICE | UMS_FEATURE_PREEMPT | \
+			 UMS_FEATURE_NO_UPCALL)
+
+struct ums_process {
+	refcount_t		refs;
+	atomic_t		serial;		/* of the newest worker */
+	u32			next_nr;	/* for the next list */
+	struct xarray		lists;		/* by number; shut down ones are out */
+};
+
+/* What the kernel itself remembers of a slot; user space cannot write it. */
+struct ums_entry {
+	struct ums_worker __rcu	*worker;
+	u32			serial;		/* of the last worker; 0: never used */
+	u32			next_free;
+	int			exit_status;
+	bool			exited;		/* the last worker ended as a thread */
+};
+
+struct ums_list {
+	refcount_t		refs;
+	u32			nr;
+	u32			max_workers;
+	u32			ring_mask;
+	struct ums_process	*proc;
+	fl_owner_t		files;		/* creator's descriptor table; compared only */
+
+	/* The shared pages, and a size that covers them. */
+	struct ums_list_header	*header;
+	u64			*ring;
+	struct ums_slot		*slots;
+	size_t			size;
+
+	wait_queue_head_t	wait;
+
+	raw_spinlock_t		lock;
+	/* protected by @lock: */
+	u64			tail;		/* also read without; see ums_list_ready() */
+	bool			closed;		/* also read without; never reset */
+	u32			fresh;		/* slots from here on were never used */
+	u32			free_first;	/* free slots, oldest first, linked by */
+	u32			free_last;	/* their next_free; UMS_NO_SLOT: none */
+	struct ums_entry	*entries;
+
+	struct rcu_head		rcu;
+};
+
+#define UMS_NO_SLOT	(~0U)
+
+/* task_struct::ums: a worker or a scheduler */
+struct ums_task {
+	enum ums_role		role;
+};
+
+/* ums_worker::position when it is on no list, and while it is being put there */
+#define UMS_POS_NONE		0
+#define UMS_POS_PUBLISHING	(~0ULL)
+
+struct ums_worker {
+	struct ums_task		base;
+	struct task_struct	*task;
+	struct ums_list		*list;
+	struct ums_slot		*slot;		/* shared: written, never read back */
+	u64			id;
+
+	raw_spinlock_t		lock;
+	/* protected by @lock: */
+	struct ums_scheduler	*sched;		/* who runs it */
+	enum ums_state		state;
+	enum ums_preempt_why	preempt;	/* not 0: asked to stop */
+	bool			parked;		/* sleeps until executed; set by itself */
+	u64			since;		/* start of this state, local_clock() */
+	u64			cause;
+	u64			time[UMS_STATE_EXITED + 1];
+	u64			executes;
+	u64			blocks_syscall;
+	u64			blocks_fault;
+	u64			yields;
+	u64			preemptions;
+	u64			publishes;
+
+	/*
+	 * One more than its place in the ring when it was last published; or
+	 * UMS_POS_*. Written by its thread before the ring's tail moves, read
+	 * by ums_execute() of a program that has seen the tail.
+	 */
+	u64			position;
+
+	struct rcu_head		rcu;
+};
+
+struct ums_event {
+	enum ums_reason		reason;
+	u64			worker;
+	u64			detail;
+	u64			time;		/* local_clock() */
+};
+
+struct ums_scheduler {
+	struct ums_task		base;
+	struct task_struct	*task;
+	unsigned long		entry;
+	unsigned long		stack;		/* as an upcall starts on it */
+	u64			arg;
+
+	/* Set by itself, cleared by whoever detaches the worker; see above. */
+	struct ums_worker	*worker;
+
+	struct ums_event	event;
+	bool			posted;		/* release: @event is complete */
+
+	struct hrtimer		slice;
+
+	/* written by its own thread only */
+	u64			executes;
+	u64			upcalls;
+	u64			blocks_syscall;
+	u64			blocks_fault;
+	u64			yields;
+	u64			preemptions;
+	u64			running_ns;
+	u64			idle_ns;
+
+	struct rcu_head		rcu;
+};
+
+static inline struct ums_worker *ums_worker_of(struct task_struct *tsk)
+{
+	struct ums_task *ums = tsk->ums;
+
+	if (!ums || ums->role != UMS_ROLE_WORKER)
+		return NULL;
+	return container_of(ums, struct ums_worker, base);
+}
+
+static inline struct ums_scheduler *ums_scheduler_of(struct task_struct *tsk)
+{
+	struct ums_task *ums = tsk->ums;
+
+	if (!ums || ums->role != UMS_ROLE_SCHEDULER)
+		return NULL;
+	return container_of(ums, struct ums_scheduler, base);
+}
+
+/* process.c */
+struct ums_process *ums_process_get(void);
+void ums_process_put(struct ums_process *proc);
+struct ums_worker *ums_worker_find(u64 id);
+struct ums_list *ums_list_find(u64 id);
+
+/* list.c */
+struct ums_list *ums_list_from_fd(int fd);
+void ums_list_put(struct ums_list *list);
+void ums_list_shutdown(struct ums_list *list);
+bool ums_list_ready(struct ums_list *list);
+int ums_list_add(struct ums_list *list, struct ums_worker *worker, u64 user_data);
+void ums_list_remove(struct ums_worker *worker, bool exited, int status);
+void ums_list_publish(struct ums_worker *worker);
+
+/* worker.c */
+void ums_worker_set_state(struct ums_worker *worker, enum ums_state state, u64 now);
+void ums_worker_ask(struct ums_worker *worker, enum ums_preempt_why why);
+void ums_worker_orphan(struct ums_worker *worker, struct ums_scheduler *sched);
+void ums_worker_exit(struct ums_worker *worker, bool exited, int status);
+
+/* scheduler.c */
+void ums_post(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,
+	      u64 detail, u64 now);
+void ums_scheduler_end(struct ums_scheduler *sched);
+
+/* query.c */
+void ums_task_info(struct task_struct *tsk, struct ums_info *info);
+
+/* sysctl.c */
+bool ums_allowed(void);
+
+#endif /* _KERNEL_UMS_H */

@@ -1,0 +1,499 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * User-mode scheduling: the life of a worker, on its own thread. It blocks
+ * (the hook in schedule()), is published and waits to be executed (on the way
+ * to user mode), yields, is preempted, ends.
+ */
+#include <linux/freezer.h>
+#include <linux/ptrace.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/syscalls.h>
+#include <linux/thread_info.h>
+#include <linux/uaccess.h>
+#include <asm/syscall.h>
+
+#include <trace/events/ums.h>
+
+#include "ums.h"
+
+/* Under the worker's lock. @now is of local_clock(), maybe of another CPU. */
+void ums_worker_set_state(struct ums_worker *worker, enum ums_state state, u64 now)
+{
+	if ((s64)(now - worker->since) > 0)
+		worker->time[worker->state] += now - worker->since;
+	worker->since = now;
+	worker->state = state;
+	WRITE_ONCE(worker->slot->state, state);
+}
+
+/*
+ * Cuts the worker from the scheduler that runs it, who must get an event for
+ * it; see ums.h. Under the worker's lock.
+ */
+static struct ums_scheduler *ums_worker_cut(struct ums_worker *worker)
+{
+	struct ums_scheduler *sched = worker->sched;
+
+	worker->sched = NULL;
+	worker->preempt = 0;
+	WRITE_ONCE(worker->slot->scheduler, 0);
+	WRITE_ONCE(worker->slot->attention, 0);
+	if (sched)
+		WRITE_ONCE(sched->worker, NULL);
+	return sched;
+}
+
+static u64 ums_current_cause(void)
+{
+	long nr = syscall_get_nr(current, current_pt_regs());
+
+	return nr == -1 ? UMS_CAUSE_FAULT : nr;
+}
+
+/**
+ * ums_worker_sleeping - a worker is about to sleep
+ * @tsk: the worker, which is current
+ *
+ * Called by schedule() when it was called with a state other than running; so
+ * a wait that found its condition true in time never comes here, and neither
+ * does preemption. Wakes the scheduler on this CPU: it goes on as soon as the
+ * worker has left it.
+ */
+void ums_worker_sleeping(struct task_struct *tsk)
+{
+	struct ums_worker *worker = ums_worker_of(tsk);
+	struct ums_scheduler *sched;
+	unsigned long flags;
+	u64 cause, now;
+
+	/* Its own way to sleep when there is nobody to tell. */
+	if (worker->parked || !READ_ONCE(worker->sched))
+		return;
+
+	/* __schedule() will not let it sleep. */
+	if (signal_pending_state(READ_ONCE(tsk->__state), tsk))
+		return;
+
+	if (READ_ONCE(worker->slot->no_upcall))
+		return;
+
+	cause = ums_current_cause();
+	now = local_clock();
+
+	raw_spin_lock_irqsave(&worker->lock, flags);
+	sched = ums_worker_cut(worker);
+	if (sched) {
+		worker->cause = cause;
+		if (cause == UMS_CAUSE_FAULT)
+			worker->blocks_fault++;
+		else
+			worker->blocks_syscall++;
+		WRITE_ONCE(worker->slot->cause, cause);
+		WRITE_ONCE(worker->slot->blocks,
+			   worker->blocks_syscall + worker->blocks_fault);
+		ums_worker_set_state(worker, UMS_STATE_BLOCKED, now);
+		/* It must not reach user mode before it is executed. */
+		set_thread_flag(TIF_UMS);
+		trace_ums_block(worker->id, cause, task_pid_nr(sched->task));
+		ums_post(sched, UMS_UPCALL_BLOCKED, worker->id, cause, now);
+	}
+	raw_spin_unlock_irqrestore(&worker->lock, flags);
+}
+
+/* Becomes READY without being executable yet. Under the worker's lock. */
+static void ums_worker_ready(struct ums_worker *worker, u64 position, u64 now)
+{
+	WRITE_ONCE(worker->position, position);
+	if (position == UMS_POS_PUBLISHING)
+		worker->publishes++;
+	ums_worker_set_state(worker, UMS_STATE_READY, now);
+}
+
+/* Makes the current thread an ordinary one again. */
+static void ums_worker_release(struct ums_worker *worker)
+{
+	current->flags &= ~PF_UMS_WORKER;
+	WRITE_ONCE(current->ums, NULL);
+	clear_thread_flag(TIF_UMS);
+	kfree_rcu(worker, rcu);
+}
+
+/**
+ * ums_worker_exit - the current thread is no worker any more
+ * @worker: it
+ * @exited: the thread ends; else it becomes an ordinary one
+ * @status: with @exited, as of waitpid(2)
+ */
+void ums_worker_exit(struct ums_worker *worker, bool exited, int status)
+{
+	struct ums_scheduler *sched;
+	u64 now = local_clock();
+
+	trace_ums_exit(worker->id, exited, status);
+
+	raw_spin_lock_irq(&worker->lock);
+	sched = ums_worker_cut(worker);
+	WRITE_ONCE(worker->slot->exit_status, status);
+	ums_worker_set_state(worker, exited ? UMS_STATE_EXITED : UMS_STATE_NONE, now);
+	if (sched)
+		ums_post(sched, exited ? UMS_UPCALL_EXITED : UMS_UPCALL_DETACHED,
+			 worker->id, status, now);
+	raw_spin_unlock_irq(&worker->lock);
+
+	ums_list_remove(worker, exited, status);
+	ums_worker_release(worker);
+}
+
+/*
+ * Publishes the current thread, then tells the scheduler that ran it, if any.
+ * Without the lock, which may not be held over either (a wake-up of pollers
+ * takes locks that can sleep on PREEMPT_RT); until the ring's tail has moved,
+ * UMS_POS_PUBLISHING keeps ums_execute() away.
+ */
+static void ums_worker_publish(struct ums_worker *worker, struct ums_scheduler *sched,
+			       enum ums_reason reason, u64 detail, u64 now)
+{
+	u64 id = worker->id;
+
+	/* @sched cannot be freed here, if it should die before its event. */
+	rcu_read_lock();
+	ums_list_publish(worker);
+	if (sched)
+		ums_post(sched, reason, id, detail, now);
+	rcu_read_unlock();
+}
+
+/* Called with the worker's lock held, which is dropped meanwhile. */
+static void ums_worker_preempt(struct ums_worker *worker)
+	__releases(&worker->lock) __acquires(&worker->lock)
+{
+	enum ums_preempt_why why = worker->preempt;
+	struct ums_scheduler *sched = ums_worker_cut(worker);
+	u64 now = local_clock();
+
+	worker->preemptions++;
+	ums_worker_ready(worker, UMS_POS_PUBLISHING, now);
+	raw_spin_unlock_irq(&worker->lock);
+
+	trace_ums_preempt(worker->id, why);
+	ums_worker_publish(worker, sched, UMS_UPCALL_PREEMPTED, why, now);
+
+	raw_spin_lock_irq(&worker->lock);
+}
+
+/*
+ * Sleeps until a scheduler runs the current thread, publishing it when nobody
+ * knows that it can be executed. Returns early for a signal, with TIF_UMS set,
+ * to be called again when that has been taken: it is on the way to user mode.
+ * Called with the lock held, which is dropped.
+ */
+static void ums_worker_park(struct ums_worker *worker)
+	__releases(&worker->lock)
+{
+	while (!worker->sched) {
+		if (READ_ONCE(worker->list->closed)) {
+			raw_spin_unlock_irq(&worker->lock);
+			ums_worker_exit(worker, false, 0);
+			return;
+		}
+
+		/* A block is over, or its scheduler has died. */
+		if (worker->state != UMS_STATE_READY) {
+			u64 now = local_clock();
+
+			ums_worker_ready(worker, UMS_POS_PUBLISHING, now);
+			raw_spin_unlock_irq(&worker->lock);
+			ums_worker_publish(worker, NULL, 0, 0, now);
+			raw_spin_lock_irq(&worker->lock);
+			continue;
+		}
+
+		/* Signals are taken while it waits, their handlers run later. */
+		if (signal_pending(current)) {
+			set_thread_flag(TIF_UMS);
+			break;
+		}
+
+		worker->parked = true;
+		set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
+		raw_spin_unlock_irq(&worker->lock);
+
+		schedule();
+
+		raw_spin_lock_irq(&worker->lock);
+		worker->parked = false;
+	}
+	raw_spin_unlock_irq(&worker->lock);
+}
+
+/**
+ * ums_exit_to_user_mode - a worker stops here unless a scheduler runs it
+ *
+ * Called on the way to user mode when TIF_UMS is set, with interrupts enabled
+ * and nothing held. Nowhere else can a worker be stopped.
+ */
+void ums_exit_to_user_mode(void)
+{
+	struct ums_worker *worker = ums_worker_of(current);
+
+	clear_thread_flag(TIF_UMS);
+	/* Pairs with ums_worker_ask(): @preempt is written before the flag. */
+	smp_mb__after_atomic();
+	if (!worker)
+		return;
+
+	raw_spin_lock_irq(&worker->lock);
+	if (worker->sched && worker->preempt) {
+		if (READ_ONCE(worker->slot->no_upcall)) {
+			/* Not now. The worker asks again when it leaves the region. */
+			WRITE_ONCE(worker->slot->attention, UMS_ATTN_PREEMPT);
+		} else {
+			ums_worker_preempt(worker);
+		}
+	}
+	ums_worker_park(worker);
+}
+
+/**
+ * ums_worker_ask - ask a worker to stop on its way to user mode
+ * @worker: the worker, run by a scheduler; its lock is held
+ * @why: the reason that the scheduler will be told
+ */
+void ums_worker_ask(struct ums_worker *worker, enum ums_preempt_why why)
+{
+	lockdep_assert_held(&worker->lock);
+
+	if (!worker->preempt)
+		worker->preempt = why;
+
+	/*
+	 * The atomic operation orders @preempt before the flag, and pairs with
+	 * the barrier in ums_exit_to_user_mode().
+	 */
+	if (!test_and_set_tsk_thread_flag(worker->task, TIF_UMS))
+		kick_process(worker->task);
+}
+
+/*
+ * The scheduler of a worker dies: the worker is to publish itself on its way
+ * to user mode.
+ */
+void ums_worker_orphan(struct ums_worker *worker, struct ums_scheduler *sched)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&worker->lock, flags);
+	if (worker->sched == sched) {
+		ums_worker_cut(worker);
+		ums_worker_set_state(worker, UMS_STATE_BLOCKED, local_clock());
+		set_tsk_thread_flag(worker->task, TIF_UMS);
+		kick_process(worker->task);
+	}
+	raw_spin_unlock_irqrestore(&worker->lock, flags);
+}
+
+/**
+ * sys_ums_worker_enter - make the calling thread a worker
+ * @fd: the completion list on which it is to be published
+ * @uargs: struct ums_worker_args
+ * @size: its size in the program that calls
+ *
+ * The worker is published at once and waits, on its way back to user mode, to
+ * be executed.
+ *
+ * Return: the id of the worker, when it is executed first, or
+ *
+ * - %-EPERM: kernel.ums_disabled refuses the caller;
+ * - %-EBADF: @fd is not open, or the list is closed;
+ * - %-EINVAL: @fd is no completion list, @size is smaller than
+ *   UMS_WORKER_ARGS_SIZE_VER0, or a flag is unknown;
+ * - %-E2BIG: @size is larger than a page, or what lies behind the fields that
+ *   this kernel knows is not 0;
+ * - %-EFAULT: @uargs cannot be read;
+ * - %-EXDEV: the list belongs to another process;
+ * - %-EBUSY: the thread is a worker or a scheduler;
+ * - %-ENOSPC: the list has its greatest number of workers;
+ * - %-ENOMEM.
+ */
+SYSCALL_DEFINE3(ums_worker_enter, int, fd,
+		const struct ums_worker_args __user *, uargs, size_t, size)
+{
+	struct ums_worker_args args;
+	struct ums_worker *worker;
+	struct ums_list *list;
+	int err;
+
+	BUILD_BUG_ON(sizeof(args) != UMS_WORKER_ARGS_SIZE_VER0);
+
+	if (size < UMS_WORKER_ARGS_SIZE_VER0)
+		return -EINVAL;
+	if (size > PAGE_SIZE)
+		return -E2BIG;
+	err = copy_struct_from_user(&args, sizeof(args), uargs, size);
+	if (err)
+		return err;
+	if (args.flags)
+		return -EINVAL;
+	if (!ums_allowed())
+		return -EPERM;
+	if (current->ums)
+		return -EBUSY;
+
+	list = ums_list_from_fd(fd);
+	if (IS_ERR(list))
+		return PTR_ERR(list);
+
+	worker = kzalloc(sizeof(*worker), GFP_KERNEL_ACCOUNT);
+	if (!worker) {
+		err = -ENOMEM;
+		goto put_list;
+	}
+
+	worker->base.role = UMS_ROLE_WORKER;
+	worker->task = current;
+	worker->position = UMS_POS_PUBLISHING;
+	worker->since = local_clock();
+	worker->cause = ums_current_cause();
+	worker->state = UMS_STATE_BLOCKED;
+	raw_spin_lock_init(&worker->lock);
+
+	/* On success the worker has the reference to the list. */
+	err = ums_list_add(list, worker, args.user_data);
+	if (err)
+		goto free_worker;
+
+	WRITE_ONCE(worker->slot->cause, worker->cause);
+	WRITE_ONCE(worker->slot->state, worker->state);
+
+	WRITE_ONCE(current->ums, &worker->base);
+	current->flags |= PF_UMS_WORKER;
+	set_thread_flag(TIF_UMS);
+	return worker->id;
+
+free_worker:
+	kfree(worker);
+put_list:
+	ums_list_put(list);
+	return err;
+}
+
+/**
+ * sys_ums_detach - make the calling worker an ordinary thread
+ * @flags: must be 0
+ *
+ * The scheduler that runs it gets the upcall DETACHED.
+ *
+ * Return: 0, or
+ *
+ * - %-EINVAL: a flag is unknown;
+ * - %-EPERM: the caller is no worker.
+ */
+SYSCALL_DEFINE1(ums_detach, unsigned int, flags)
+{
+	struct ums_worker *worker = ums_worker_of(current);
+
+	if (flags)
+		return -EINVAL;
+	if (!worker)
+		return -EPERM;
+
+	ums_worker_exit(worker, false, 0);
+	return 0;
+}
+
+/**
+ * sys_ums_yield - give the processor back to the scheduler
+ * @arg: for the scheduler, as the detail of its upcall YIELDED
+ * @flags: UMS_YIELD_PUBLISH: publish the worker on its list as well
+ *
+ * Who gets the upcall may execute the worker at once; with UMS_YIELD_PUBLISH,
+ * whoever takes it from the list.
+ *
+ * Return: 0, when the worker is executed again, or
+ *
+ * - %-EINVAL: a flag is unknown;
+ * - %-EPERM: the caller is no worker.
+ */
+SYSCALL_DEFINE2(ums_yield, u64, arg, unsigned int, flags)
+{
+	struct ums_worker *worker = ums_worker_of(current);
+	bool publish = flags & UMS_YIELD_PUBLISH;
+	struct ums_scheduler *sched;
+	u64 now;
+
+	if (flags & ~UMS_YIELD_PUBLISH)
+		return -EINVAL;
+	if (!worker)
+		return -EPERM;
+
+	trace_ums_yield(worker->id, arg, flags);
+
+	now = local_clock();
+	raw_spin_lock_irq(&worker->lock);
+	sched = ums_worker_cut(worker);
+	if (sched) {
+		worker->yields++;
+		ums_worker_ready(worker, publish ? UMS_POS_PUBLISHING : UMS_POS_NONE, now);
+		if (publish) {
+			raw_spin_unlock_irq(&worker->lock);
+			ums_worker_publish(worker, sched, UMS_UPCALL_YIELDED, arg, now);
+			raw_spin_lock_irq(&worker->lock);
+		} else {
+			ums_post(sched, UMS_UPCALL_YIELDED, worker->id, arg, now);
+		}
+	}
+
+	/*
+	 * Here and not on the way to user mode, where the scheduler that was
+	 * just woken might preempt a worker that has not yet left the CPU.
+	 */
+	ums_worker_park(worker);
+	return 0;
+}
+
+/**
+ * sys_ums_preempt - take a worker from its scheduler
+ * @id: the worker
+ * @flags: must be 0
+ *
+ * From any thread of the process. The worker stops on its way to user mode, to
+ * which it is made to go if it does not enter the kernel by itself; there it is
+ * published, and its scheduler gets the upcall PREEMPTED. If it blocks, yields
+ * or ends before, that upcall comes instead. While its no_upcall is set it
+ * goes on, with UMS_ATTN_PREEMPT in its slot, and is to call this itself once
+ * it has reset no_upcall.
+ *
+ * Return: 0, or
+ *
+ * - %-EINVAL: a flag is unknown;
+ * - %-ESRCH: there is no such worker, or its list is closed;
+ * - %-ESTALE: it has ended;
+ * - %-EAGAIN: no scheduler runs it.
+ */
+SYSCALL_DEFINE2(ums_preempt, u64, id, unsigned int, flags)
+{
+	struct ums_worker *worker;
+	int err = 0;
+
+	if (flags)
+		return -EINVAL;
+
+	rcu_read_lock();
+	worker = ums_worker_find(id);
+	if (IS_ERR(worker)) {
+		err = PTR_ERR(worker);
+	} else {
+		raw_spin_lock_irq(&worker->lock);
+		if (worker->sched)
+			ums_worker_ask(worker, UMS_PREEMPT_ASKED);
+		else if (worker->state == UMS_STATE_EXITED ||
+			 worker->state == UMS_STATE_NONE)
+			err = -ESTALE;
+		else
+			err = -EAGAIN;
+		raw_spin_unlock_irq(&worker->lock);
+	}
+	rcu_read_unlock();
+	return err;
+}
