@@ -1,0 +1,46 @@
+# What a person runs. Each target does everything it needs by itself, set-up included.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup kernel userspace shell demo check bench clean
+# One thing after the other; the scripts use all processors themselves.
+.NOTPARALLEL:
+
+help:
+	@echo 'UMS for Linux: user-mode scheduling. Runs on Debian 12, as root or with sudo.'
+	@echo
+	@echo '  make demo       set up everything, then run real programs under a user scheduler'
+	@echo '  make check      every test (PARTS="host ums-4" for some; see scripts/check --help)'
+	@echo '  make bench      measure, print a table, write build/bench/results.json'
+	@echo '  make kernel     build the patched kernel and print its folder'
+	@echo '  make userspace  build the library, its tools and tests in build/userspace'
+	@echo '  make shell      a prompt in the guest'
+	@echo '  make clean      remove build/ (the cache outside of the clone stays)'
+	@echo
+	@echo '  scripts/guest [--debug|--plain] [--smp N] [--mem M] [--icount] [--timeout S] -- COMMAND'
+	@echo '                  run COMMAND under the test kernel, on the files of this machine'
+	@echo
+	@echo 'KERNEL_SRC= takes a tarball, tree or git checkout of Linux 6.12.y instead of Debian'"'"'s.'
+
+setup:
+	@scripts/setup
+
+kernel:
+	@scripts/kernel
+
+userspace:
+	@scripts/userspace
+
+shell: kernel
+	@scripts/guest --tty --timeout 86400 -- /bin/bash -l
+
+demo:
+	@scripts/demo
+
+check:
+	@scripts/check $(PARTS)
+
+bench:
+	@scripts/bench
+
+clean:
+	rm -rf build
