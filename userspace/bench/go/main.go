@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+
+// Switches between two goroutines on one processor, measured as in bench.hpp.
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sort"
+)
+
+// The time stamp counter.
+func now() uint64
+
+const (
+	windows = 301
+	warmUp  = 20
+	ops     = 200
+)
+
+func median(v []uint64) float64 {
+	sort.Slice(v, func(i, j int) bool { return v[i] < v[j] })
+	return float64(v[len(v)/2])
+}
+
+// window counts what ops times op takes.
+func window(op func()) uint64 {
+	start := now()
+	for i := 0; i < ops; i++ {
+		op()
+	}
+	return now() - start
+}
+
+// measure prints the cost of op, which stands for two switches.
+func measure(name string, op func()) {
+	for i := 0; i < warmUp; i++ {
+		window(op)
+	}
+	none, v := make([]uint64, windows), make([]uint64, windows)
+	for i := range none {
+		none[i] = window(func() {})
+	}
+	for i := range v {
+		v[i] = window(op)
+	}
+	unit := "insn/op"
+	if os.Getenv("BENCH_NATIVE") != "" {
+		unit = "tick/op"
+	}
+	fmt.Printf("{\"name\":%q,\"unit\":%q,\"value\":%.2f,\"windows\":%d,\"ops\":%d}\n",
+		name, unit, (median(v)-median(none))/(2*ops), windows, 2*ops)
+}
+
+func main() {
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(-1)
+
+	stop := false
+	go func() {
+		for !stop {
+			runtime.Gosched()
+		}
+	}()
+	measure("go_gosched", runtime.Gosched)
+	stop = true
+	runtime.Gosched()
+
+	there, back := make(chan int), make(chan int)
+	go func() {
+		for n := range there {
+			back <- n
+		}
+	}()
+	measure("go_channel", func() {
+		there <- 1
+		<-back
+	})
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <system_error>
+
+#include <ums/export.hpp>
+#include <ums/ums.h>
+#include <ums/worker.hpp>
+#include <ums/worker_id.hpp>
+
+namespace ums {
+
+/// Why scheduler::run() returned.
+enum class reason : std::uint32_t {
+	none = 0,                          ///< the worker did not run: see the error code
+	blocked = UMS_UPCALL_BLOCKED,      ///< sleeps in the kernel; comes back on its completion list
+	yielded = UMS_UPCALL_YIELDED,      ///< called this_worker::yield(); is the scheduler's, on no list
+	preempted = UMS_UPCALL_PREEMPTED,  ///< was stopped; is on its completion list
+	exited = UMS_UPCALL_EXITED,        ///< has ended
+	detached = UMS_UPCALL_DETACHED,    ///< has become an ordinary thread
+};
+
+/// What happened to the worker that a scheduler ran. (Windows' "blocked" did not say who, and stood for
+/// the end of a thread as well.)
+struct event {
+	ums::reason reason = ums::reason::none;
+	worker_id worker = worker_id::none;
+	std::uint64_t detail = 0; ///< as in <linux/ums.h>; the members below give it its meaning
+
+	/// blocked: the number of the system call in which it sleeps, or UMS_CAUSE_FAULT.
+	std::uint64_t cause() const noexcept { return detail; }
+	/// blocked: whether it sleeps for a page fault, not in a system call.
+	bool is_fault() const noexcept { return reason == ums::reason::blocked && detail == UMS_CAUSE_FAULT; }
+	/// yielded: the argument of this_worker::yield().
+	std::uint64_t argument() const noexcept { return detail; }
+	/// preempted: by whom.
+	ums_preempt_why why() const noexcept { return static_cast<ums_preempt_why>(detail); }
+	/// exited: the status as waitpid(2) gives it; 0 for a thread that returned.
+	int status() const noexcept { return static_cast<int>(detail); }
+	/// Whether the worker is gone: its id will never run again.
+	bool is_last() const noexcept
+	{
+		return reason == ums::reason::exited || reason == ums::reason::detached;
+	}
+};
+
+namespace detail {
+
+// Shared with the assembly: the saved stack pointer of run(), and the upcall that ended it.
+struct upcall_context {
+	void *stack_pointer = nullptr;
+	std::uint64_t reason = 0;
+	std::uint64_t worker = 0;
+	std::uint64_t detail = 0;
+};
+
+} // namespace detail
+
+/// The scheduler role of the calling thread, for as long as the object lives. All members but current() are
+/// for that thread only. It needs no list of its own: it can run workers of every list of its process.
+///
+/// run() is an ordinary function call: the locals and destructors of the scheduler's loop live on, which
+/// Windows' ExecuteUmsThread destroyed. The way from an upcall to the return of run() takes no lock,
+/// allocates nothing and touches neither errno nor thread-local variables; so a worker may block anywhere,
+/// inside malloc or dlopen too, and its scheduler goes on. A scheduler loop keeps that property as long as
+/// it does not itself take locks that its workers take (malloc's among them).
+///
+/// If the thread gets a signal while it runs a worker, that one is preempted first; the handler runs on the
+/// upcall stack.
+class UMS_EXPORT scheduler
+{
+public:
+	/// Bytes for upcalls, which need next to nothing, and for signal handlers on top of them.
+	static constexpr std::size_t default_stack_size = 64 * 1024;
+
+	/// The calling thread becomes a scheduler. A guard page lies below the upcall stack.
+	/// Throws std::system_error: device_or_resource_busy (it is a worker or a scheduler already),
+	/// function_not_supported, operation_not_permitted, not_enough_memory.
+	explicit scheduler(std::size_t upcall_stack_size = default_stack_size);
+
+	scheduler(const scheduler &) = delete;
+	scheduler &operator=(const scheduler &) = delete;
+
+	/// The calling thread, which must be the one that made the object, is an ordinary one again.
+	~scheduler();
+
+	/// Runs a worker until it blocks, yields, is preempted, ends or detaches, and tells which. The worker
+	/// must have been taken from its completion list, or have yielded. With a @p slice that is not zero it
+	/// is preempted after that much wall time.
+	///
+	/// On error ums::errc says why the worker did not run, and the event's reason is none.
+	event run(worker_id id, std::chrono::nanoseconds slice, std::error_code &ec) noexcept;
+
+	/// The same; throws std::system_error when the worker did not run.
+	event run(worker_id id, std::chrono::nanoseconds slice = {});
+
+	/// The same for a worker whose id is known, which it is once it was taken from its list.
+	event run(const worker &w, std::chrono::nanoseconds slice = {}) { return run(w.get_id(), slice); }
+
+	/// The scheduler that the calling thread is, or null.
+	static scheduler *current() noexcept;
+
+	/// How many scheduler objects the process has now.
+	static unsigned count() noexcept;
+
+private:
+	long enter_kernel(long nr, const void *first, long second, long third) noexcept;
+
+	detail::upcall_context context_;
+	std::byte *stack_ = nullptr; // with the guard page
+	std::size_t stack_size_ = 0;
+};
+
+/// An upcall entry point for those who do without scheduler: it is called for every upcall on a fresh stack
+/// and must not return, but call ums_execute() or ums_scheduler_exit(); see <linux/ums.h>.
+using raw_entry = void(std::uint64_t reason, std::uint64_t worker, std::uint64_t detail, std::uint64_t unspecified,
+		       std::uint64_t arg);
+
+/// The calling thread becomes a scheduler with an entry point of its own, which starts at once with
+/// UMS_UPCALL_STARTUP and @p startup as its detail, on @p stack, at least UMS_MIN_STACK bytes that stay the
+/// caller's property. Returns only if that fails, with the reason. A signal handler may run on top of the
+/// upcall: leave room for it.
+UMS_EXPORT std::error_code raw_scheduler_enter(raw_entry *entry, std::span<std::byte> stack, std::uint64_t arg,
+					       std::uint64_t startup = 0) noexcept;
+
+} // namespace ums

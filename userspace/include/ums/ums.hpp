@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+//
+// User-mode scheduling: an application schedules its own threads. All of the library.
+#pragma once
+
+#include <ums/completion_list.hpp>
+#include <ums/error.hpp>
+#include <ums/preempt.hpp>
+#include <ums/probe.hpp>
+#include <ums/query.hpp>
+#include <ums/run_loop.hpp>
+#include <ums/scheduler.hpp>
+#include <ums/statistics.hpp>
+#include <ums/system_call_name.hpp>
+#include <ums/this_worker.hpp>
+#include <ums/worker.hpp>
+#include <ums/worker_id.hpp>

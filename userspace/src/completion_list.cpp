@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+#include <ums/completion_list.hpp>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "throw_error.hpp"
+
+namespace ums {
+
+namespace {
+
+// The descriptor whose copy takes the place of a closed list; one for the process, never closed. Made with the first
+// list, so that closing needs nothing that could be missing.
+int placeholder() noexcept
+{
+	static const int fd = eventfd(0, EFD_CLOEXEC);
+	return fd;
+}
+
+__kernel_timespec to_timespec(std::chrono::steady_clock::time_point t) noexcept
+{
+	const auto ns = std::max<std::chrono::nanoseconds::rep>(
+		std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count(), 0);
+	return {.tv_sec = ns / 1'000'000'000, .tv_nsec = ns % 1'000'000'000};
+}
+
+} // namespace
+
+namespace detail {
+
+list_pages::~list_pages()
+{
+	if (map.header)
+		munmap(map.header, map.size);
+}
+
+} // namespace detail
+
+completion_list::completion_list(std::uint32_t max_workers) : pages_(std::make_shared<detail::list_pages>())
+{
+	placeholder();
+	const int ret = ums_list_open(&pages_->map, max_workers);
+	if (ret < 0)
+		detail::throw_error(-ret, "ums_create");
+	fd_ = pages_->map.fd;
+}
+
+completion_list::completion_list(completion_list &&other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), pages_(std::move(other.pages_))
+{
+}
+
+completion_list &completion_list::operator=(completion_list &&other) noexcept
+{
+	if (this != &other) {
+		if (fd_ >= 0)
+			::close(fd_);
+		fd_ = std::exchange(other.fd_, -1);
+		pages_ = std::move(other.pages_);
+	}
+	return *this;
+}
+
+completion_list::~completion_list()
+{
+	if (fd_ >= 0)
+		::close(fd_);
+}
+
+std::optional<worker_id> completion_list::try_pop() const noexcept
+{
+	if (const auto id = ums_list_pop(&pages_->map))
+		return worker_id{id};
+	return std::nullopt;
+}
+
+std::size_t completion_list::try_pop_many(std::span<worker_id> ids) const noexcept
+{
+	std::array<__u64, 64> some;
+	std::size_t total = 0;
+
+	while (total < ids.size()) {
+		const auto max = std::min(some.size(), ids.size() - total);
+		const auto n = ums_list_pop_many(&pages_->map, some.data(), static_cast<unsigned>(max));
+		std::transform(some.begin(), some.begin() + n, ids.begin() + static_cast<std::ptrdiff_t>(total),
+			       [](__u64 id) { return worker_id{id}; });
+		total += n;
+		if (n < max)
+			break;
+	}
+	return total;
+}
+
+bool completion_list::empty() const noexcept
+{
+	const auto *header = pages_->map.header;
+	const auto head = __atomic_load_n(&header->head, __ATOMIC_RELAXED);
+	return head == __atomic_load_n(&header->tail, __ATOMIC_ACQUIRE);
+}
+
+worker_id completion_list::pop() const
+{
+	for (;;) {
+		if (const auto id = try_pop())
+			return *id;
+		wait();
+	}
+}
+
+void completion_list::wait(std::error_code &ec) const noexcept
+{
+	int ret = ums_wait(fd_, nullptr, 0);
+	// The placeholder is no completion list.
+	if (ret == -EINVAL && closed())
+		ret = -EBADF;
+	ec.assign(-ret, std::system_category());
+}
+
+void completion_list::wait() const
+{
+	std::error_code ec;
+	do
+		wait(ec);
+	while (ec == std::errc::interrupted);
+	if (ec)
+		throw std::system_error(ec, "ums_wait");
+}
+
+bool completion_list::wait_until(std::chrono::steady_clock::time_point deadline) const
+{
+	const auto timeout = to_timespec(deadline);
+	int ret;
+	do
+		ret = ums_wait(fd_, &timeout, UMS_WAIT_ABSTIME);
+	while (ret == -EINTR);
+	if (ret == -ETIMEDOUT)
+		return false;
+	if (ret == -EINVAL && closed())
+		ret = -EBADF;
+	if (ret < 0)
+		detail::throw_error(-ret, "ums_wait");
+	return true;
+}
+
+void completion_list::close() noexcept
+{
+	// Replaces the list by something else under the same number, at once.
+	if (fd_ >= 0 && !closed())
+		dup3(placeholder(), fd_, O_CLOEXEC);
+}
+
+bool completion_list::closed() const noexcept
+{
+	return __atomic_load_n(&pages_->map.header->closed, __ATOMIC_ACQUIRE) != 0;
+}
+
+worker_state completion_list::state(worker_id id) const noexcept
+{
+	const auto &s = slot(id);
+	const auto state = __atomic_load_n(&s.state, __ATOMIC_ACQUIRE);
+	if (__atomic_load_n(&s.id, __ATOMIC_ACQUIRE) != static_cast<std::uint64_t>(id))
+		return worker_state::none;
+	return static_cast<worker_state>(state);
+}
+
+} // namespace ums

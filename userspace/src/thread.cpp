@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+#include "thread.hpp"
+
+#include <algorithm>
+
+#include <limits.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+namespace ums::detail {
+
+int create_thread(pthread_t &thread, const thread_options &options, void *(*main)(void *), void *argument) noexcept
+{
+	pthread_attr_t attr;
+	int error = pthread_attr_init(&attr);
+	if (error)
+		return error;
+
+	if (options.stack_size) {
+		// Whole pages, and at least what the C library insists on.
+		const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+		const auto least = static_cast<std::size_t>(PTHREAD_STACK_MIN);
+		error = pthread_attr_setstacksize(
+			&attr, (std::max(options.stack_size, least) + page - 1) / page * page);
+	}
+	if (!error && options.detached)
+		error = pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	if (!error && options.affinity)
+		error = pthread_attr_setaffinity_np(&attr, sizeof(cpu_set_t), &*options.affinity);
+	if (!error)
+		error = pthread_create(&thread, &attr, main, argument);
+
+	pthread_attr_destroy(&attr);
+	return error;
+}
+
+void name_this_thread(const std::string &name) noexcept
+{
+	// prctl() cuts a name that is too long; pthread_setname_np() would refuse it.
+	if (!name.empty())
+		prctl(PR_SET_NAME, name.c_str());
+}
+
+} // namespace ums::detail

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+#include <ums/worker.hpp>
+
+#include <utility>
+
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <ums/scheduler.hpp>
+
+#include "this_worker_state.hpp"
+#include "thread.hpp"
+#include "throw_error.hpp"
+
+namespace ums {
+
+namespace detail {
+
+void worker_shared::release() noexcept
+{
+	if (counted.exchange(false, std::memory_order_relaxed))
+		pages->reserved.fetch_sub(1, std::memory_order_relaxed);
+}
+
+} // namespace detail
+
+namespace {
+
+// What the new thread gets.
+struct start_data {
+	std::unique_ptr<detail::body> body;
+	std::shared_ptr<detail::worker_shared> shared;
+	std::stop_token token;
+	worker::options options;
+	int list_fd;
+};
+
+// Not noexcept: pthread_exit() unwinds through it. An exception finds no handler and so calls std::terminate().
+void *worker_main(void *argument)
+{
+	const std::unique_ptr<start_data> data(static_cast<start_data *>(argument));
+	auto &shared = *data->shared;
+
+	detail::name_this_thread(data->options.name);
+	shared.tid.store(gettid(), std::memory_order_release);
+	const long id = detail::become_worker(data->list_fd, shared.pages, data->options.user_data);
+	if (id < 0) {
+		shared.error = static_cast<int>(-id);
+		return nullptr;
+	}
+	shared.id.store(static_cast<std::uint64_t>(id), std::memory_order_release);
+	detail::on_detach([](void *s) { static_cast<detail::worker_shared *>(s)->release(); }, &shared);
+	data->body->run(std::move(data->token));
+	return nullptr;
+}
+
+} // namespace
+
+void worker::start(completion_list &list, const options &opts, std::unique_ptr<detail::body> body)
+{
+	if (list.closed())
+		detail::throw_error(EBADF, "ums::worker");
+
+	// Refused here rather than in the new thread: places are counted.
+	const auto &pages = list.pages();
+	if (pages->reserved.fetch_add(1, std::memory_order_relaxed) >= list.max_workers()) {
+		pages->reserved.fetch_sub(1, std::memory_order_relaxed);
+		detail::throw_error(ENOSPC, "ums::worker");
+	}
+	try {
+		stop_ = std::stop_source();
+		auto shared = std::make_shared<detail::worker_shared>();
+		shared->pages = pages;
+		auto data = std::make_unique<start_data>(
+			start_data{std::move(body), shared, stop_.get_token(), opts, list.native_handle()});
+		const int error = detail::create_thread(thread_, {.stack_size = opts.stack_size, .detached = false, .affinity = {}},
+							worker_main, data.get());
+		if (error)
+			detail::throw_error(error, "ums::worker");
+		data.release(); // the thread's now
+		shared_ = std::move(shared);
+	} catch (...) {
+		pages->reserved.fetch_sub(1, std::memory_order_relaxed);
+		throw;
+	}
+}
+
+worker::worker(worker &&other) noexcept
+{
+	swap(other);
+}
+
+worker &worker::operator=(worker &&other) noexcept
+{
+	worker(std::move(other)).swap(*this);
+	return *this;
+}
+
+worker::~worker()
+{
+	if (joinable()) {
+		request_stop();
+		// A thread that never became a worker has nothing more to say.
+		finish();
+	}
+}
+
+void worker::swap(worker &other) noexcept
+{
+	std::swap(thread_, other.thread_);
+	std::swap(shared_, other.shared_);
+	std::swap(stop_, other.stop_);
+}
+
+void worker::join()
+{
+	if (!joinable())
+		detail::throw_error(EINVAL, "ums::worker::join");
+	if (const int error = finish())
+		detail::throw_error(error, "ums_worker_enter");
+}
+
+// Waits for the thread and forgets it. Returns why it did not become a worker, or 0. Throws on a sure deadlock.
+int worker::finish()
+{
+	if (pthread_equal(thread_, pthread_self()))
+		detail::throw_error(EDEADLK, "ums::worker::join: of itself");
+
+	if (scheduler::current() && scheduler::count() == 1) {
+		// Only this thread could run it. What the kernel does not know (any more) needs no running.
+		ums_info info{};
+		const auto id = static_cast<std::uint64_t>(get_id());
+		if (id && ums_query(UMS_QUERY_WORKER, id, &info, sizeof info) == 0 && info.state != UMS_STATE_EXITED)
+			detail::throw_error(EDEADLK, "ums::worker::join: by its only scheduler");
+	}
+
+	if (const int error = pthread_join(thread_, nullptr))
+		detail::throw_error(error, "ums::worker::join");
+	shared_->release();
+	const int error = shared_->error;
+	shared_.reset();
+	stop_ = std::stop_source(std::nostopstate);
+	return error;
+}
+
+worker::id worker::get_id() const noexcept
+{
+	if (!joinable())
+		return worker_id::none;
+	auto id = shared_->id.load(std::memory_order_acquire);
+	if (!id) {
+		// The thread learns its id when it first runs. Before that the kernel knows it.
+		const auto tid = shared_->tid.load(std::memory_order_acquire);
+		ums_info info{};
+		if (tid && ums_query(UMS_QUERY_THREAD, static_cast<std::uint64_t>(tid), &info, sizeof info) == 0 &&
+		    info.role == UMS_ROLE_WORKER)
+			id = info.worker;
+	}
+	return worker_id{id};
+}
+
+} // namespace ums

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From scheduler::run() into the kernel, and from the upcall back to its return.
+ *
+ * struct upcall_context, see scheduler.hpp; scheduler.cpp checks these offsets.
+ */
+#define CTX_STACK_POINTER	0
+#define CTX_REASON		8
+#define CTX_WORKER		16
+#define CTX_DETAIL		24
+
+	.text
+
+/*
+ * long ums_upcall_await(upcall_context *rdi, long nr rsi, rdx, rcx, r8)
+ *
+ * An upcall comes with fresh registers on another stack. So what a function must
+ * preserve goes to this stack: six registers, the control words of x87 and SSE.
+ */
+	.globl	ums_upcall_await
+	.hidden	ums_upcall_await
+	.type	ums_upcall_await, @function
+	.balign	16
+ums_upcall_await:
+	.cfi_startproc
+	pushq	%rbp
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %rbp, 0
+	pushq	%rbx
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %rbx, 0
+	pushq	%r12
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %r12, 0
+	pushq	%r13
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %r13, 0
+	pushq	%r14
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %r14, 0
+	pushq	%r15
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %r15, 0
+	subq	$8, %rsp
+	.cfi_adjust_cfa_offset 8
+	stmxcsr	(%rsp)
+	fnstcw	4(%rsp)
+	movq	%rsp, CTX_STACK_POINTER(%rdi)
+
+	movq	%rsi, %rax
+	movq	%rdx, %rdi
+	movq	%rcx, %rsi
+	movq	%r8, %rdx
+	syscall
+
+	/* Refused: the system call has left the registers as they were. */
+	addq	$56, %rsp
+	.cfi_adjust_cfa_offset -56
+	ret
+	.cfi_endproc
+	.size	ums_upcall_await, . - ums_upcall_await
+
+/*
+ * entry(reason rdi, worker rsi, detail rdx, -, upcall_context *r8)
+ *
+ * Nothing called it: the unwinder ends here, until the saved stack is back.
+ */
+	.globl	ums_upcall_entry
+	.hidden	ums_upcall_entry
+	.type	ums_upcall_entry, @function
+	.balign	16
+ums_upcall_entry:
+	.cfi_startproc
+	.cfi_undefined %rip
+	movq	%rdi, CTX_REASON(%r8)
+	movq	%rsi, CTX_WORKER(%r8)
+	movq	%rdx, CTX_DETAIL(%r8)
+	movq	CTX_STACK_POINTER(%r8), %rsp
+	/* From here on it is the frame of ums_upcall_await(). */
+	.cfi_def_cfa %rsp, 64
+	.cfi_offset %rip, -8
+	.cfi_offset %rbp, -16
+	.cfi_offset %rbx, -24
+	.cfi_offset %r12, -32
+	.cfi_offset %r13, -40
+	.cfi_offset %r14, -48
+	.cfi_offset %r15, -56
+	ldmxcsr	(%rsp)
+	fldcw	4(%rsp)
+	addq	$8, %rsp
+	.cfi_adjust_cfa_offset -8
+	popq	%r15
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %r15
+	popq	%r14
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %r14
+	popq	%r13
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %r13
+	popq	%r12
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %r12
+	popq	%rbx
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %rbx
+	popq	%rbp
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %rbp
+	xorl	%eax, %eax
+	/* Not ret: the processor predicts another return than this one. */
+	popq	%rcx
+	.cfi_adjust_cfa_offset -8
+	.cfi_register %rip, %rcx
+	jmp	*%rcx
+	.cfi_endproc
+	.size	ums_upcall_entry, . - ums_upcall_entry
+
+	.section .note.GNU-stack, "", @progbits

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <system_error>
+#include <vector>
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <ums/ums.hpp>
+
+namespace test {
+
+// Runs workers of the list until n of them have ended. One that yields goes on at once. Returns all events.
+inline std::vector<ums::event> run_all(ums::scheduler &me, ums::completion_list &list, unsigned n)
+{
+	std::vector<ums::event> events;
+	while (n > 0) {
+		auto id = list.pop();
+		for (;;) {
+			const auto e = me.run(id);
+			events.push_back(e);
+			if (e.is_last())
+				n--;
+			if (e.reason != ums::reason::yielded)
+				break;
+		}
+	}
+	return events;
+}
+
+inline unsigned count(const std::vector<ums::event> &events, ums::reason r)
+{
+	unsigned n = 0;
+	for (const auto &e : events)
+		n += e.reason == r;
+	return n;
+}
+
+// The error code of the std::system_error that f() throws; none if it throws nothing.
+template <class F>
+std::error_code error_of(F f)
+{
+	try {
+		f();
+	} catch (const std::system_error &e) {
+		return e.code();
+	}
+	return {};
+}
+
+// A pipe on which workers wait.
+class pipe
+{
+public:
+	pipe()
+	{
+		if (pipe2(ends_, O_CLOEXEC) < 0)
+			throw std::system_error(errno, std::generic_category(), "pipe2");
+	}
+	pipe(const pipe &) = delete;
+	pipe &operator=(const pipe &) = delete;
+	~pipe()
+	{
+		close(ends_[0]);
+		close(ends_[1]);
+	}
+
+	// Blocks until a byte is there.
+	char take() const
+	{
+		char c = 0;
+		EXPECT_EQ(read(ends_[0], &c, 1), 1);
+		return c;
+	}
+	void give(char c = 'x') const { EXPECT_EQ(write(ends_[1], &c, 1), 1); }
+	int in() const { return ends_[0]; }
+	int out() const { return ends_[1]; }
+
+private:
+	int ends_[2];
+};
+
+} // namespace test

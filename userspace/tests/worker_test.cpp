@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: MIT
+#include <atomic>
+#include <chrono>
+#include <fstream>
+#include <memory>
+#include <thread>
+
+#include <sys/resource.h>
+
+#include "helpers.hpp"
+
+using namespace std::chrono_literals;
+using test::error_of;
+using test::run_all;
+using ums::reason;
+
+TEST(Worker, DefaultIsNone)
+{
+	ums::worker w;
+	EXPECT_FALSE(w.joinable());
+	EXPECT_EQ(w.get_id(), ums::worker_id::none);
+	EXPECT_FALSE(w.request_stop());
+	EXPECT_EQ(error_of([&] { w.join(); }), std::errc::invalid_argument);
+}
+
+TEST(Worker, RunsOnlyWhenExecuted)
+{
+	ums::completion_list list(1);
+	ums::scheduler me;
+	std::atomic<bool> ran{false};
+	ums::worker w(list, [&] { ran = true; });
+	EXPECT_TRUE(w.joinable());
+	const auto id = list.pop();
+	usleep(20'000);
+	EXPECT_FALSE(ran);
+	EXPECT_EQ(w.get_id(), id);
+	EXPECT_EQ(me.run(w).reason, reason::exited);
+	EXPECT_TRUE(ran);
+	w.join();
+	EXPECT_FALSE(w.joinable());
+	EXPECT_EQ(w.get_id(), ums::worker_id::none);
+}
+
+TEST(Worker, AnyCallableWithArguments)
+{
+	struct object {
+		int value = 0;
+		void set(int v) { value = v; }
+	} o;
+	ums::completion_list list(8);
+	ums::scheduler me;
+	int sum = 0;
+	auto moved = std::make_unique<int>(10);
+	{
+		ums::worker a(list, [&sum](int x, int y) { sum += x + y; }, 1, 2);
+		run_all(me, list, 1);
+		ums::worker b(list, [&sum](std::unique_ptr<int> p) { sum += *p; }, std::move(moved));
+		run_all(me, list, 1);
+		ums::worker c(list, &object::set, &o, 5);
+		run_all(me, list, 1);
+		ums::worker d(list, [](int &r) { r += 100; }, std::ref(sum));
+		run_all(me, list, 1);
+	}
+	EXPECT_EQ(sum, 113);
+	EXPECT_EQ(moved, nullptr);
+	EXPECT_EQ(o.value, 5);
+}
+
+TEST(Worker, TheCallableIsDestroyedInTheWorker)
+{
+	ums::completion_list list(1);
+	ums::scheduler me;
+	std::atomic<pid_t> ran_in{0}, destroyed_in{0};
+	struct noter {
+		std::atomic<pid_t> *in;
+		noter(std::atomic<pid_t> *p) : in(p) {}
+		noter(noter &&o) noexcept : in(std::exchange(o.in, nullptr)) {}
+		~noter()
+		{
+			if (in)
+				*in = gettid();
+		}
+	};
+	ums::worker w(list, [&ran_in, n = noter(&destroyed_in)] { ran_in = gettid(); });
+	run_all(me, list, 1);
+	EXPECT_NE(ran_in, 0);
+	EXPECT_EQ(ran_in, destroyed_in);
+}
+
+TEST(Worker, StopToken)
+{
+	ums::completion_list list(2);
+	ums::scheduler me;
+	int rounds = 0;
+	ums::worker w(list, [&](std::stop_token token, int step) {
+		while (!token.stop_requested()) {
+			rounds += step;
+			ums::this_worker::yield();
+		}
+	}, 2);
+	const auto id = list.pop();
+	EXPECT_EQ(me.run(id).reason, reason::yielded);
+	EXPECT_EQ(me.run(id).reason, reason::yielded);
+	EXPECT_TRUE(w.get_stop_token().stop_possible());
+	EXPECT_TRUE(w.request_stop());
+	EXPECT_FALSE(w.request_stop());
+	EXPECT_EQ(me.run(id).reason, reason::exited);
+	EXPECT_EQ(rounds, 4);
+}
+
+TEST(Worker, DestructorRequestsStopAndJoins)
+{
+	ums::completion_list list(1);
+	std::atomic<bool> stopped{false};
+	std::jthread other([&] {
+		ums::scheduler me;
+		run_all(me, list, 1);
+	});
+	{
+		ums::worker w(list, [&](std::stop_token token) {
+			while (!token.stop_requested())
+				usleep(1000);
+			stopped = true;
+		});
+	}
+	EXPECT_TRUE(stopped);
+}
+
+TEST(Worker, Moves)
+{
+	ums::completion_list list(3);
+	ums::scheduler me;
+	ums::worker a(list, [] {});
+	const auto id = list.pop();
+	ums::worker b(std::move(a));
+	EXPECT_FALSE(a.joinable());
+	EXPECT_EQ(b.get_id(), id);
+	ums::worker c;
+	c = std::move(b);
+	EXPECT_EQ(c.get_id(), id);
+	swap(b, c);
+	EXPECT_EQ(b.get_id(), id);
+	EXPECT_FALSE(c.joinable());
+	EXPECT_EQ(me.run(b).reason, reason::exited);
+	b = ums::worker(list, [] {}); // joins the first
+	run_all(me, list, 1);
+}
+
+TEST(Worker, NameAndStackSize)
+{
+	ums::completion_list list(1);
+	ums::scheduler me;
+	std::string name;
+	std::size_t stack = 0;
+	ums::worker w(list, ums::worker::options{.name = "a name that is too long", .stack_size = 300'000}, [&] {
+		std::ifstream("/proc/thread-self/comm") >> std::noskipws >> std::ws;
+		std::ifstream comm("/proc/thread-self/comm");
+		std::getline(comm, name);
+		pthread_attr_t attr;
+		pthread_getattr_np(pthread_self(), &attr);
+		pthread_attr_getstacksize(&attr, &stack);
+		pthread_attr_destroy(&attr);
+	});
+	run_all(me, list, 1);
+	EXPECT_EQ(name, "a name that is ");
+	EXPECT_GE(stack, 300'000U);
+	EXPECT_LT(stack, 400'000U);
+}
+
+TEST(Worker, FullList)
+{
+	ums::completion_list list(2);
+	ums::scheduler me;
+	ums::worker a(list, [] {}), b(list, [] {});
+	EXPECT_EQ(error_of([&] { ums::worker c(list, [] {}); }), std::errc::no_space_on_device);
+	run_all(me, list, 2);
+	EXPECT_EQ(error_of([&] { ums::worker c(list, [] {}); }), std::errc::no_space_on_device); // not joined
+	a.join();
+	ums::worker c(list, [] {});
+	run_all(me, list, 1);
+}
+
+TEST(Worker, SlotIsFreeAtExited)
+{
+	// Past ums::worker's own count: whoever was told EXITED may fill the list again.
+	ums::completion_list list(1);
+	ums::scheduler me;
+	for (int i = 0; i < 300; i++) {
+		std::atomic<long> result{0};
+		pthread_t thread;
+		struct data {
+			ums::completion_list &list;
+			std::atomic<long> &result;
+		} d{list, result};
+		pthread_create(&thread, nullptr, [](void *arg) -> void * {
+			auto &mine = *static_cast<data *>(arg);
+			const ums_worker_args args{};
+			const long id = ums_worker_enter(mine.list.native_handle(), &args, sizeof args);
+			mine.result = id;
+			if (id < 0)
+				mine.list.close();
+			return nullptr;
+		}, &d);
+		const auto error = error_of([&] { EXPECT_EQ(me.run(list.pop()).reason, reason::exited); });
+		pthread_join(thread, nullptr);
+		ASSERT_GT(result, 0) << "round " << i;
+		ASSERT_FALSE(error) << "round " << i;
+	}
+}
+
+TEST(Worker, NoThreadLeft)
+{
+	ums::completion_list list(1);
+	rlimit before, none;
+	getrlimit(RLIMIT_AS, &before);
+	none = before;
+	none.rlim_cur = 1; // no stack can be mapped
+	setrlimit(RLIMIT_AS, &none);
+	const auto error = error_of(
+		[&] { ums::worker w(list, ums::worker::options{.name = {}, .stack_size = 64 << 20}, [] {}); });
+	setrlimit(RLIMIT_AS, &before);
+	EXPECT_EQ(error, std::errc::resource_unavailable_try_again);
+	// Nothing is left behind.
+	ums::scheduler me;
+	ums::worker w(list, [] {});
+	run_all(me, list, 1);
+}
+
+TEST(Worker, JoinsByOthers)
+{
+	ums::completion_list list(2);
+	std::jthread other([&] {
+		ums::scheduler me;
+		run_all(me, list, 2);
+	});
+	// Another worker, then an ordinary thread.
+	std::atomic<bool> done{false};
+	auto first = std::make_unique<ums::worker>(list, [&] {
+		usleep(20'000);
+		done = true;
+	});
+	ums::worker second(list, [&] {
+		first->join();
+		EXPECT_TRUE(done);
+	});
+	second.join();
+	EXPECT_FALSE(first->joinable());
+}
+
+TEST(Worker, SureDeadlocks)
+{
+	ums::completion_list list(2);
+	ums::scheduler me;
+	ums::worker *self = nullptr;
+	ums::worker w(list, [&] {
+		EXPECT_EQ(error_of([&] { self->join(); }), std::errc::resource_deadlock_would_occur);
+	});
+	self = &w;
+	const auto id = list.pop();
+	EXPECT_EQ(error_of([&] { w.join(); }), std::errc::resource_deadlock_would_occur);
+	EXPECT_TRUE(w.joinable());
+	EXPECT_EQ(me.run(id).reason, reason::exited);
+	w.join();
+}
+
+TEST(Worker, PthreadExit)
+{
+	ums::completion_list list(1);
+	ums::scheduler me;
+	bool destroyed = false;
+	struct cleanup {
+		bool &b;
+		~cleanup() { b = true; }
+	};
+	ums::worker w(list, [&] {
+		const cleanup c{destroyed};
+		pthread_exit(nullptr);
+	});
+	const auto events = run_all(me, list, 1);
+	EXPECT_EQ(events.back().status(), 0);
+	EXPECT_TRUE(destroyed);
+}
+
+TEST(WorkerDeathTest, AnEscapedExceptionTerminates)
+{
+	testing::FLAGS_gtest_death_test_style = "threadsafe";
+	EXPECT_DEATH(
+		{
+			ums::completion_list list(1);
+			ums::scheduler me;
+			ums::worker w(list, [] { throw std::runtime_error("escaped"); });
+			run_all(me, list, 1);
+		},
+		"escaped");
+}
+
+TEST(WorkerDeathTest, DestructionByItsOnlySchedulerTerminates)
+{
+	testing::FLAGS_gtest_death_test_style = "threadsafe";
+	EXPECT_DEATH(
+		{
+			ums::completion_list list(1);
+			ums::scheduler me;
+			ums::worker w(list, [] {});
+			list.pop();
+		},
+		"by its only scheduler");
+}
+
+TEST(Worker, ManyBlockAtOnce)
+{
+	constexpr unsigned n = 500;
+	ums::completion_list list(n);
+	ums::scheduler me;
+	test::pipe p;
+	unsigned ended = 0;
+	std::vector<ums::worker> workers;
+	for (unsigned i = 0; i < n; i++)
+		workers.emplace_back(list, ums::worker::options{.name = {}, .stack_size = 64 * 1024}, [&] {
+			p.take();
+			ended++; // one at a time: one scheduler
+		});
+	for (unsigned i = 0; i < n; i++)
+		ASSERT_EQ(me.run(list.pop()).reason, reason::blocked);
+	EXPECT_EQ(ended, 0U);
+	for (unsigned i = 0; i < n; i++)
+		p.give();
+	// A reader may meet an empty pipe again when another was quicker.
+	run_all(me, list, n);
+	EXPECT_EQ(ended, n);
+}
