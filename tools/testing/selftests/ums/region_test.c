@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The region in which blocking makes no upcall and preemption waits. */
+#include "ums_test.h"
+
+static void set_region(struct worker *w, __u32 v)
+{
+	STORE(list_slot(w->list, w->id)->no_upcall, v);
+}
+
+static __u32 attention(struct worker *w)
+{
+	return LOAD(list_slot(w->list, w->id)->attention);
+}
+
+/* Feeds a worker that sleeps in read(), once it does. */
+struct feeder {
+	struct worker *w;
+	int times;
+	int fed;
+	pthread_t t;
+};
+
+static void *feeder_main(void *arg)
+{
+	struct feeder *f = arg;
+	int i;
+
+	for (i = 0; i < f->times; i++) {
+		if (!WAIT_FOR(LOAD(f->w->stage) == i + 1 &&
+			      thread_sleeps_in(f->w->tid, SYS_read)))
+			break;
+		f->fed++;
+		if (write(f->w->fd[1], "x", 1) != 1)
+			break;
+	}
+	return NULL;
+}
+
+static void sleeps_in_region(struct worker *w)
+{
+	int i;
+	char c;
+
+	set_region(w, 1);
+	for (i = 0; i < 3; i++) {
+		STORE(w->stage, i + 1);
+		w->result += read(w->fd[0], &c, 1);
+	}
+	set_region(w, 0);
+	ums_yield(1, 0);
+	read(w->fd[0], &c, 1);
+}
+
+TEST(no_upcall)
+{
+	struct worker w = {};
+	struct feeder f = { .w = &w, .times = 3 };
+	struct ums_info info;
+	struct sched s;
+	struct list l;
+	__u64 id;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, pipe(w.fd));
+	ASSERT_EQ(0, list_open(&l, 1));
+	id = worker_start_pop(&w, &l, sleeps_in_region, NULL);
+	ASSERT_EQ(0, sched_enter(&s));
+	ASSERT_EQ(0, thread_start(&f.t, feeder_main, &f));
+	ASSERT_EQ(0, sched_run(&s, id, 0));
+	ASSERT_EVENT(&s, UMS_UPCALL_YIELDED, id, 1);
+	ASSERT_EQ(0, pthread_join(f.t, NULL));
+	/* It did sleep, three times, and nobody was told. */
+	EXPECT_EQ(3, f.fed);
+	EXPECT_EQ(3, w.result);
+	EXPECT_EQ(2, s.upcalls);
+	EXPECT_EQ(1, l.head->tail);
+	ASSERT_EQ(0, ums_query(UMS_QUERY_WORKER, id, &info, sizeof(info)));
+	EXPECT_EQ(0, info.blocks_syscall);
+	EXPECT_EQ(0, info.blocks_fault);
+	EXPECT_EQ(1, info.publishes);
+	/* Out of it, blocking is seen again. */
+	ASSERT_EQ(0, sched_run(&s, id, 0));
+	ASSERT_EVENT(&s, UMS_UPCALL_BLOCKED, id, SYS_read);
+}
+
+static void waits_for_attention(struct worker *w)
+{
+	set_region(w, 1);
+	STORE(w->stage, 1);
+	if (!SPIN_FOR(attention(w) & UMS_ATTN_PREEMPT))
+		w->result = 1;
+	/* Through the kernel and back, still inside: it keeps waiting. */
+	syscall(SYS_getppid);
+	if (!(attention(w) & UMS_ATTN_PREEMPT))
+		w->result = 2;
+	STORE(w->stage, 2);
+	set_region(w, 0);
+	if (attention(w) & UMS_ATTN_PREEMPT)
+		ums_preempt(w->id, 0);
+	STORE(w->stage, 3);
+	if (attention(w) & UMS_ATTN_PREEMPT)
+		w->result = 3;
+}
+
+struct asker {
+	struct worker *w;
+	__u64 id;
+	long ret;
+	pthread_t t;
+};
+
+static void *asker_main(void *arg)
+{
+	struct asker *a = arg;
+
+	a->ret = WAIT_FOR(LOAD(a->w->stage) == 1) ? ums_preempt(a->id, 0) : -1;
+	return NULL;
+}
+
+TEST(preemption_waits)
+{
+	struct worker w = {};
+	struct asker a = { .w = &w };
+	struct sched s;
+	struct list l;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&l, 1));
+	a.id = worker_start_pop(&w, &l, waits_for_attention, NULL);
+	ASSERT_EQ(0, sched_enter(&s));
+	ASSERT_EQ(0, thread_start(&a.t, asker_main, &a));
+	ASSERT_EQ(0, sched_run(&s, a.id, 0));
+	ASSERT_EVENT(&s, UMS_UPCALL_PREEMPTED, a.id, UMS_PREEMPT_ASKED);
+	ASSERT_EQ(0, pthread_join(a.t, NULL));
+	EXPECT_EQ(0, a.ret);
+	/* Not before it had left the region. */
+	EXPECT_LE(2, w.stage);
+	EXPECT_EQ(0, list_slot(&l, a.id)->attention);
+	ASSERT_EQ(a.id, list_pop(&l));
+	ASSERT_EQ(0, sched_run(&s, a.id, 0));
+	EXPECT_EVENT(&s, UMS_UPCALL_EXITED, a.id, 0);
+	EXPECT_EQ(0, w.result);
+	EXPECT_EQ(3, w.stage);
+}
+
+static void yields_for_attention(struct worker *w)
+{
+	set_region(w, 1);
+	STORE(w->stage, 1);
+	if (!SPIN_FOR(attention(w) & UMS_ATTN_PREEMPT))
+		w->result = 1;
+	set_region(w, 0);
+	ums_yield(3, 0);
+	/* The yield has settled it, unless the interrupt of the request had. */
+	if (attention(w) & UMS_ATTN_PREEMPT)
+		w->result = 2;
+	STORE(w->stage, 2);
+	/* Through the kernel: what still waited would come true here. */
+	syscall(SYS_getppid);
+}
+
+TEST(yield_settles_preemption)
+{
+	struct worker w = {};
+	struct asker a = { .w = &w };
+	int preempted = 0;
+	struct sched s;
+	struct list l;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&l, 1));
+	a.id = worker_start_pop(&w, &l, yields_for_attention, NULL);
+	ASSERT_EQ(0, sched_enter(&s));
+	ASSERT_EQ(0, thread_start(&a.t, asker_main, &a));
+	ASSERT_EQ(0, sched_run(&s, a.id, 0));
+	while (s.reason == UMS_UPCALL_PREEMPTED) {
+		preempted++;
+		ASSERT_EQ(a.id, list_pop(&l));
+		ASSERT_EQ(0, sched_run(&s, a.id, 0));
+	}
+	ASSERT_EVENT(&s, UMS_UPCALL_YIELDED, a.id, 3);
+	EXPECT_GE(1, preempted);
+	ASSERT_EQ(0, pthread_join(a.t, NULL));
+	EXPECT_EQ(0, a.ret);
+	ASSERT_EQ(0, sched_run(&s, a.id, 0));
+	EXPECT_EVENT(&s, UMS_UPCALL_EXITED, a.id, 0);
+	EXPECT_EQ(0, w.result);
+	EXPECT_EQ(2, w.stage);
+}
+
+static void slice_in_region(struct worker *w)
+{
+	set_region(w, 1);
+	sleep_ns(60 * MSEC);
+	/* The slice is long over, and counted meanwhile. */
+	if (!SPIN_FOR(attention(w) & UMS_ATTN_PREEMPT))
+		w->result = 1;
+	STORE(w->stage, 1);
+	set_region(w, 0);
+	if (attention(w) & UMS_ATTN_PREEMPT)
+		ums_preempt(w->id, 0);
+	STORE(w->stage, 2);
+}
+
+TEST(slice_waits)
+{
+	struct worker w = {};
+	struct sched s;
+	struct list l;
+	__u64 id;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&l, 1));
+	id = worker_start_pop(&w, &l, slice_in_region, NULL);
+	ASSERT_EQ(0, sched_enter(&s));
+	ASSERT_EQ(0, sched_run(&s, id, 20 * MSEC));
+	/* A slow machine may end the slice before the region begins. */
+	while (s.reason == UMS_UPCALL_PREEMPTED && !LOAD(w.stage)) {
+		ASSERT_EQ(id, list_pop(&l));
+		ASSERT_EQ(0, sched_run(&s, id, 20 * MSEC));
+	}
+	ASSERT_EQ(UMS_UPCALL_PREEMPTED, s.reason);
+	EXPECT_TRUE(s.detail == UMS_PREEMPT_SLICE || s.detail == UMS_PREEMPT_ASKED);
+	EXPECT_EQ(id, s.worker);
+	EXPECT_EQ(0, w.result);
+	ASSERT_EQ(id, list_pop(&l));
+	EXPECT_EQ(0, worker_run_to_end(&s, &l, id));
+	EXPECT_EQ(2, w.stage);
+}
+
+static void exits_in_region(struct worker *w)
+{
+	set_region(w, 1);
+	syscall(SYS_exit, 3);
+}
+
+/* A worker that ends, or leaves, inside the region is told of all the same. */
+TEST(exit_in_region)
+{
+	struct worker w[2] = {};
+	struct sched s;
+	struct list l;
+	__u64 id;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&l, 1));
+	ASSERT_EQ(0, sched_enter(&s));
+	id = worker_start_pop(&w[0], &l, exits_in_region, NULL);
+	ASSERT_EQ(0, sched_run(&s, id, 0));
+	EXPECT_EVENT(&s, UMS_UPCALL_EXITED, id, 3 << 8);
+	/* The next one in that slot does not inherit it. */
+	id = worker_start_pop(&w[1], &l, exits_in_region, NULL);
+	ASSERT_NE(0, id);
+	EXPECT_EQ(0, l.slots[0].no_upcall);
+}
+
+static void yields_in_region(struct worker *w)
+{
+	set_region(w, 1);
+	w->result = ums_yield(9, 0);
+	set_region(w, 0);
+}
+
+/* To yield is not to block: it works in there. */
+TEST(yield_in_region)
+{
+	struct worker w = {};
+	struct sched s;
+	struct list l;
+	__u64 id;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&l, 1));
+	ASSERT_EQ(0, sched_enter(&s));
+	id = worker_start_pop(&w, &l, yields_in_region, NULL);
+	ASSERT_EQ(0, sched_run(&s, id, 0));
+	EXPECT_EVENT(&s, UMS_UPCALL_YIELDED, id, 9);
+	ASSERT_EQ(0, sched_run(&s, id, 0));
+	EXPECT_EVENT(&s, UMS_UPCALL_EXITED, id, 0);
+	EXPECT_EQ(0, w.result);
+}
+
+TEST_HARNESS_MAIN

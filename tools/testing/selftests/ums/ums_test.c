@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0
+/* See ums_test.h. Linked to each test; asserts nothing by itself. */
+#define UMS_TEST_HELPERS
+#include "ums_test.h"
+
+#include <sys/mman.h>
+
+/*
+ * sched_call(s, nr, a, b, c): a system call that either fails, and returns, or
+ * ends in an upcall, which returns 0 in its place.
+ */
+asm(".pushsection .text\n"
+	".globl sched_call\n"
+	".type sched_call, @function\n"
+	"sched_call:\n"
+	"	push	%rbp\n"
+	"	push	%rbx\n"
+	"	push	%r12\n"
+	"	push	%r13\n"
+	"	push	%r14\n"
+	"	push	%r15\n"
+	"	sub	$8, %rsp\n"
+	"	stmxcsr	(%rsp)\n"
+	"	fnstcw	4(%rsp)\n"
+	"	mov	%rsp, 0(%rdi)\n"
+	"	mov	%rsi, %rax\n"
+	"	mov	%rdx, %rdi\n"
+	"	mov	%rcx, %rsi\n"
+	"	mov	%r8, %rdx\n"
+	"	xor	%r10d, %r10d\n"
+	"	xor	%r8d, %r8d\n"
+	"	xor	%r9d, %r9d\n"
+	"	syscall\n"
+	"	jmp	1f\n"
+	".size sched_call, . - sched_call\n"
+	".globl sched_entry\n"
+	".type sched_entry, @function\n"
+	"sched_entry:\n"
+	"	mov	%rdi, 8(%r8)\n"
+	"	mov	%rsi, 16(%r8)\n"
+	"	mov	%rdx, 24(%r8)\n"
+	"	incq	32(%r8)\n"
+	"	mov	0(%r8), %rsp\n"
+	"	xor	%eax, %eax\n"
+	"1:	ldmxcsr	(%rsp)\n"
+	"	fldcw	4(%rsp)\n"
+	"	add	$8, %rsp\n"
+	"	pop	%r15\n"
+	"	pop	%r14\n"
+	"	pop	%r13\n"
+	"	pop	%r12\n"
+	"	pop	%rbx\n"
+	"	pop	%rbp\n"
+	"	ret\n"
+	".size sched_entry, . - sched_entry\n"
+	".popsection\n");
+
+int sched_enter_at(struct sched *s, void (*entry)(void), __u64 startup)
+{
+	struct ums_scheduler_args args = {
+		.entry = (uintptr_t)entry,
+		.arg = (uintptr_t)s,
+		.startup = startup,
+	};
+
+	memset(s, 0, sizeof(*s));
+	s->stack_size = 64 * 1024;
+	s->stack = mmap(NULL, s->stack_size, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (s->stack == MAP_FAILED)
+		return -errno;
+	args.stack = (uintptr_t)s->stack;
+	args.stack_size = s->stack_size;
+	return sched_call(s, NR_UMS_SCHEDULER_ENTER, (unsigned long)&args,
+			  sizeof(args), 0);
+}
+
+int sched_enter(struct sched *s)
+{
+	return sched_enter_at(s, sched_entry, 0);
+}
+
+int sched_run_flags(struct sched *s, __u64 id, __u64 slice_ns, unsigned int flags)
+{
+	return sched_call(s, NR_UMS_EXECUTE, id, slice_ns, flags);
+}
+
+int sched_exit(struct sched *s)
+{
+	long ret = ums_scheduler_exit(0);
+
+	if (!ret)
+		munmap(s->stack, s->stack_size);
+	return ret;
+}
+
+int list_open(struct list *l, unsigned int max_workers)
+{
+	long fd;
+	void *p;
+
+	memset(l, 0, sizeof(*l));
+	l->fd = -1;
+	l->args.max_workers = max_workers;
+	fd = ums_create(&l->args, sizeof(l->args));
+	if (fd < 0)
+		return fd;
+	p = mmap(NULL, l->args.mmap_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED) {
+		int err = errno;
+
+		close(fd);
+		return -err;
+	}
+	l->fd = fd;
+	l->head = p;
+	l->ring = p + l->args.ring_offset;
+	l->slots = p + l->args.slots_offset;
+	return 0;
+}
+
+void list_close(struct list *l)
+{
+	munmap(l->head, l->args.mmap_size);
+	close(l->fd);
+	l->fd = -1;
+}
+
+unsigned int list_pop_many(struct list *l, __u64 *ids, unsigned int n)
+{
+	__u64 h, t;
+	unsigned int i;
+
+	h = __atomic_load_n(&l->head->head, __ATOMIC_ACQUIRE);
+	do {
+		t = __atomic_load_n(&l->head->tail, __ATOMIC_ACQUIRE);
+		if (n > t - h)
+			n = t - h;
+		if (!n)
+			return 0;
+		for (i = 0; i < n; i++)
+			ids[i] = __atomic_load_n(&l->ring[(h + i) & l->head->ring_mask],
+						 __ATOMIC_RELAXED);
+	} while (!__atomic_compare_exchange_n(&l->head->head, &h, h + n, false,
+					      __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+	return n;
+}
+
+__u64 list_pop(struct list *l)
+{
+	__u64 id = 0;
+
+	list_pop_many(l, &id, 1);
+	return id;
+}
+
+__u64 list_pop_wait(struct list *l)
+{
+	__u64 end = now_ns() + LIMIT_S * NSEC, id;
+
+	for (;;) {
+		struct __kernel_timespec ts = {
+			.tv_sec = end / NSEC, .tv_nsec = end % NSEC,
+		};
+		long ret;
+
+		id = list_pop(l);
+		if (id)
+			return id;
+		ret = ums_wait(l->fd, &ts, UMS_WAIT_ABSTIME);
+		if (ret && ret != -EINTR)
+			return list_pop(l);
+	}
+}
+
+int thread_start(pthread_t *t, void *(*fn)(void *arg), void *arg)
+{
+	pthread_attr_t attr;
+	int ret;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 128 * 1024);
+	ret = pthread_create(t, &attr, fn, arg);
+	pthread_attr_destroy(&attr);
+	return -ret;
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	struct ums_worker_args args = { .user_data = w->user_data };
+
+	STORE(w->tid, self_tid());
+	w->ret = ums_worker_enter(w->list->fd, &args, sizeof(args));
+	if (w->ret > 0) {
+		STORE(w->id, (__u64)w->ret);
+		w->fn(w);
+	}
+	return NULL;
+}
+
+int worker_start(struct worker *w, struct list *l, void (*fn)(struct worker *w),
+		 void *arg)
+{
+	w->list = l;
+	w->fn = fn;
+	w->arg = arg;
+	w->tid = 0;
+	w->id = 0;
+	return thread_start(&w->thread, worker_main, w);
+}
+
+__u64 worker_start_pop(struct worker *w, struct list *l,
+		       void (*fn)(struct worker *w), void *arg)
+{
+	if (worker_start(w, l, fn, arg))
+		return 0;
+	return list_pop_wait(l);
+}
+
+int worker_run_to_end(struct sched *s, struct list *l, __u64 id)
+{
+	for (;;) {
+		if (sched_run(s, id, 0) || s->worker != id)
+			return -1;
+		switch (s->reason) {
+		case UMS_UPCALL_EXITED:
+			return s->detail;
+		case UMS_UPCALL_YIELDED:
+			break;
+		case UMS_UPCALL_BLOCKED:
+		case UMS_UPCALL_PREEMPTED:
+			if (list_pop_wait(l) != id)
+				return -1;
+			break;
+		default:
+			return -1;
+		}
+	}
+}
+
+int read_text(const char *path, char *buf, size_t size)
+{
+	size_t n = 0;
+	ssize_t r;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	do {
+		r = read(fd, buf + n, size - 1 - n);
+		if (r > 0)
+			n += r;
+	} while (r > 0 && n < size - 1);
+	close(fd);
+	buf[n] = 0;
+	return r < 0 ? -1 : (int)n;
+}
+
+int write_text(const char *path, const char *text)
+{
+	int fd, ret;
+
+	fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = write(fd, text, strlen(text)) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+char *text_value(const char *text, const char *key, char *buf, size_t size)
+{
+	size_t len = strlen(key);
+	const char *line = text;
+
+	while (line && *line) {
+		const char *end = strchrnul(line, '\n');
+
+		if (!strncmp(line, key, len) && line[len] == ':') {
+			line += len + 1;
+			while (*line == '\t' || *line == ' ')
+				line++;
+			snprintf(buf, size, "%.*s", (int)(end - line), line);
+			return buf;
+		}
+		line = *end ? end + 1 : end;
+	}
+	return NULL;
+}
+
+bool thread_sleeps_in(pid_t tid, long nr)
+{
+	char path[64], buf[256];
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", tid);
+	if (read_text(path, buf, sizeof(buf)) <= 0 || !strncmp(buf, "running", 7))
+		return false;
+	return strtol(buf, NULL, 10) == nr;
+}
+
+char thread_state(pid_t pid, pid_t tid)
+{
+	char path[64], buf[512], *p;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, tid);
+	if (read_text(path, buf, sizeof(buf)) <= 0)
+		return 0;
+	p = strrchr(buf, ')');
+	return p ? p[2] : 0;
+}
+
+int lock_memory(void)
+{
+	return mlockall(MCL_CURRENT | MCL_FUTURE) ? -errno : 0;
+}
