@@ -16,8 +16,14 @@ struct seq_file;
 
 #ifdef CONFIG_UMS
 
-/* schedule() of a task with PF_UMS_WORKER that is about to sleep */
-void ums_worker_sleeping(struct task_struct *tsk);
+/*
+ * schedule() of a task with PF_UMS_WORKER that is about to sleep. True when it
+ * has slept already: see sched_hand_over().
+ */
+bool ums_worker_sleeping(struct task_struct *tsk);
+
+/* kernel/sched/core.c */
+bool sched_hand_over(struct task_struct *next, unsigned int state, raw_spinlock_t *lock);
 
 /* exit_to_user_mode_loop() of a task with TIF_UMS; may sleep */
 void ums_exit_to_user_mode(void);
@@ -66,7 +72,7 @@ static inline void ums_free_signal(struct signal_struct *sig)
 
 #else /* CONFIG_UMS */
 
-static inline void ums_worker_sleeping(struct task_struct *tsk) { }
+static inline bool ums_worker_sleeping(struct task_struct *tsk) { return false; }
 static inline void ums_exit_to_user_mode(void) { }
 static inline void ums_fork(struct task_struct *tsk) { }
 static inline void ums_exit(struct task_struct *tsk, long code) { }

@@ -130,14 +130,13 @@ int ums_list_add(struct ums_list *list, struct ums_worker *worker, u64 user_data
 }
 
 /*
- * Takes a worker that has ended, or become an ordinary thread, from its list,
- * and drops its reference. Whoever found it before sees under its lock that it
- * is gone.
+ * Frees the slot of a worker that has ended, or become an ordinary thread; the
+ * caller still has the worker's reference to the list. Whoever found the worker
+ * before sees under its lock that it is gone.
  */
-void ums_list_remove(struct ums_worker *worker, bool exited, int status)
+void ums_list_remove(struct ums_list *list, u64 id, bool exited, int status)
 {
-	u32 nr = UMS_ID_SLOT(worker->id);
-	struct ums_list *list = worker->list;
+	u32 nr = UMS_ID_SLOT(id);
 	struct ums_entry *entry = &list->entries[nr];
 	unsigned long flags;
 
@@ -152,8 +151,6 @@ void ums_list_remove(struct ums_worker *worker, bool exited, int status)
 		list->entries[list->free_last].next_free = nr;
 	list->free_last = nr;
 	raw_spin_unlock_irqrestore(&list->lock, flags);
-
-	ums_list_put(list);
 }
 
 /**

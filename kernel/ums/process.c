@@ -79,8 +79,8 @@ struct ums_worker *ums_worker_find(u64 id)
 	struct ums_entry *entry;
 	u32 serial;
 
-	/* Bit 63 is of no worker. */
-	if (!list || id >> 63)
+	/* Bit 63 is set in no id, and no worker has the serial number 0. */
+	if (!list || id >> 63 || !UMS_ID_SERIAL(id))
 		return ERR_PTR(-ESRCH);
 
 	entry = &list->entries[UMS_ID_SLOT(id)];

@@ -15,17 +15,18 @@
 #include "ums.h"
 
 /**
- * ums_post - tell a scheduler what became of the worker that it ran
+ * ums_set_event - what became of the worker that a scheduler ran
  * @sched: the scheduler, from whom the caller has detached the worker
  * @reason: the upcall that it will get
  * @worker: its second argument, the id
  * @detail: its third
  * @now: local_clock() when it happened
  *
- * Under the worker's lock, or in the RCU read section in which it was held.
+ * The scheduler has yet to be woken. It, and its task, stay while the worker's
+ * lock is held, or to the end of the RCU read section in which it was.
  */
-void ums_post(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,
-	      u64 detail, u64 now)
+void ums_set_event(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,
+		   u64 detail, u64 now)
 {
 	sched->event.reason = reason;
 	sched->event.worker = worker;
@@ -33,6 +34,13 @@ void ums_post(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,
 	sched->event.time = now;
 	/* Pairs with the acquire in ums_wait_event(): the event is complete. */
 	smp_store_release(&sched->posted, true);
+}
+
+/* Sets the event and wakes the scheduler. */
+void ums_post(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,
+	      u64 detail, u64 now)
+{
+	ums_set_event(sched, reason, worker, detail, now);
 	wake_up_state_on_current_cpu(sched->task, TASK_NORMAL);
 }
 
@@ -232,7 +240,10 @@ static int ums_may_execute(struct ums_worker *worker)
 	return 0;
 }
 
-/* Links the worker to the scheduler and lets it go. */
+/*
+ * Links the worker to the scheduler and lets it go; the scheduler has most
+ * often slept when this returns.
+ */
 static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 now)
 {
 	struct ums_worker *worker;
@@ -241,31 +252,43 @@ static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 
 	rcu_read_lock();
 	worker = ums_worker_find(id);
 	if (IS_ERR(worker)) {
-		err = PTR_ERR(worker);
-		goto unlock_rcu;
+		rcu_read_unlock();
+		return PTR_ERR(worker);
 	}
 
+	/* The lock keeps it: a READY worker takes it before it ends. */
 	raw_spin_lock_irq(&worker->lock);
-	err = ums_may_execute(worker);
-	if (!err) {
-		sched->posted = false;
-		WRITE_ONCE(sched->worker, worker);
-
-		worker->sched = sched;
-		worker->executes++;
-		ums_worker_set_state(worker, UMS_STATE_RUNNING, now);
-		WRITE_ONCE(worker->slot->executes, worker->executes);
-		WRITE_ONCE(worker->slot->scheduler, task_pid_vnr(sched->task));
-		trace_ums_execute(id, task_pid_nr(worker->task), slice);
-		/* Else it takes signals, and looks before it parks. */
-		if (worker->parked)
-			wake_up_state_on_current_cpu(worker->task, TASK_NORMAL);
-	}
-	raw_spin_unlock_irq(&worker->lock);
-
-unlock_rcu:
 	rcu_read_unlock();
-	return err;
+	err = ums_may_execute(worker);
+	if (err) {
+		raw_spin_unlock_irq(&worker->lock);
+		return err;
+	}
+
+	sched->posted = false;
+	sched->executes++;
+	WRITE_ONCE(sched->worker, worker);
+
+	worker->sched = sched;
+	worker->executes++;
+	ums_worker_set_state(worker, UMS_STATE_RUNNING, now);
+	WRITE_ONCE(worker->slot->executes, worker->executes);
+	WRITE_ONCE(worker->slot->scheduler, task_pid_vnr(sched->task));
+	trace_ums_execute(id, task_pid_nr(worker->task), slice);
+
+	if (slice)
+		hrtimer_start(&sched->slice,
+			      ns_to_ktime(min_t(u64, slice, KTIME_MAX)),
+			      HRTIMER_MODE_REL_HARD);
+
+	/* One that is not parked takes signals, and looks before it parks. */
+	if (worker->parked) {
+		set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
+		sched_hand_over(worker->task, TASK_INTERRUPTIBLE, &worker->lock);
+	} else {
+		raw_spin_unlock_irq(&worker->lock);
+	}
+	return 0;
 }
 
 /* What the upcall says, counted. */
@@ -326,12 +349,6 @@ SYSCALL_DEFINE3(ums_execute, u64, id, u64, slice, unsigned int, flags)
 	err = ums_start_worker(sched, id, slice, start);
 	if (err)
 		return err;
-
-	sched->executes++;
-	if (slice)
-		hrtimer_start(&sched->slice,
-			      ns_to_ktime(min_t(u64, slice, KTIME_MAX)),
-			      HRTIMER_MODE_REL_HARD);
 
 	if (!ums_wait_event(sched))
 		return -EINTR;

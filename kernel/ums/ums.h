@@ -210,7 +210,7 @@ void ums_list_put(struct ums_list *list);
 void ums_list_shutdown(struct ums_list *list);
 bool ums_list_ready(struct ums_list *list);
 int ums_list_add(struct ums_list *list, struct ums_worker *worker, u64 user_data);
-void ums_list_remove(struct ums_worker *worker, bool exited, int status);
+void ums_list_remove(struct ums_list *list, u64 id, bool exited, int status);
 void ums_list_publish(struct ums_worker *worker);
 
 /* worker.c */
@@ -220,6 +220,8 @@ void ums_worker_orphan(struct ums_worker *worker, struct ums_scheduler *sched);
 void ums_worker_exit(struct ums_worker *worker, bool exited, int status);
 
 /* scheduler.c */
+void ums_set_event(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,
+		   u64 detail, u64 now);
 void ums_post(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,
 	      u64 detail, u64 now);
 void ums_scheduler_end(struct ums_scheduler *sched);

@@ -24,7 +24,7 @@ static int ums_list_wait(struct ums_list *list, ktime_t *expires)
 	 */
 	ret = ___wait_event(list->wait,
 			    ums_list_ready(list) || READ_ONCE(list->closed) || expired,
-			    TASK_INTERRUPTIBLE | TASK_FREEZABLE, 1, 0,
+			    (TASK_INTERRUPTIBLE | TASK_FREEZABLE), 1, 0,
 			    if (!schedule_hrtimeout_range(expires, 0, HRTIMER_MODE_ABS))
 				    expired = true);
 	if (ret)

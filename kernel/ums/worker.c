@@ -20,7 +20,8 @@
 /* Under the worker's lock. @now is of local_clock(), maybe of another CPU. */
 void ums_worker_set_state(struct ums_worker *worker, enum ums_state state, u64 now)
 {
-	if ((s64)(now - worker->since) > 0)
+	/* A new worker has been in no state before. */
+	if (worker->since && (s64)(now - worker->since) > 0)
 		worker->time[worker->state] += now - worker->since;
 	worker->since = now;
 	worker->state = state;
@@ -55,50 +56,59 @@ static u64 ums_current_cause(void)
  * ums_worker_sleeping - a worker is about to sleep
  * @tsk: the worker, which is current
  *
- * Called by schedule() when it was called with a state other than running; so
+ * Called by schedule() when the state of the task is other than running; so
  * a wait that found its condition true in time never comes here, and neither
- * does preemption. Wakes the scheduler on this CPU: it goes on as soon as the
- * worker has left it.
+ * does preemption. The scheduler goes on in place of the worker.
+ *
+ * Return: true when the worker has slept and been woken, false when it has
+ * yet to go to sleep.
  */
-void ums_worker_sleeping(struct task_struct *tsk)
+bool ums_worker_sleeping(struct task_struct *tsk)
 {
 	struct ums_worker *worker = ums_worker_of(tsk);
 	struct ums_scheduler *sched;
-	unsigned long flags;
 	u64 cause, now;
 
 	/* Its own way to sleep when there is nobody to tell. */
 	if (worker->parked || !READ_ONCE(worker->sched))
-		return;
+		return false;
+
+	/* It may sleep, and will say so when it does: rt_mutex_schedule(). */
+	if (task_is_running(tsk))
+		return false;
 
 	/* __schedule() will not let it sleep. */
 	if (signal_pending_state(READ_ONCE(tsk->__state), tsk))
-		return;
+		return false;
 
 	if (READ_ONCE(worker->slot->no_upcall))
-		return;
+		return false;
 
 	cause = ums_current_cause();
 	now = local_clock();
 
-	raw_spin_lock_irqsave(&worker->lock, flags);
+	raw_spin_lock_irq(&worker->lock);
 	sched = ums_worker_cut(worker);
-	if (sched) {
-		worker->cause = cause;
-		if (cause == UMS_CAUSE_FAULT)
-			worker->blocks_fault++;
-		else
-			worker->blocks_syscall++;
-		WRITE_ONCE(worker->slot->cause, cause);
-		WRITE_ONCE(worker->slot->blocks,
-			   worker->blocks_syscall + worker->blocks_fault);
-		ums_worker_set_state(worker, UMS_STATE_BLOCKED, now);
-		/* It must not reach user mode before it is executed. */
-		set_thread_flag(TIF_UMS);
-		trace_ums_block(worker->id, cause, task_pid_nr(sched->task));
-		ums_post(sched, UMS_UPCALL_BLOCKED, worker->id, cause, now);
+	if (!sched) {
+		raw_spin_unlock_irq(&worker->lock);
+		return false;
 	}
-	raw_spin_unlock_irqrestore(&worker->lock, flags);
+
+	worker->cause = cause;
+	if (cause == UMS_CAUSE_FAULT)
+		worker->blocks_fault++;
+	else
+		worker->blocks_syscall++;
+	WRITE_ONCE(worker->slot->cause, cause);
+	WRITE_ONCE(worker->slot->blocks, worker->blocks_syscall + worker->blocks_fault);
+	ums_worker_set_state(worker, UMS_STATE_BLOCKED, now);
+	/* It must not reach user mode before it is executed. */
+	set_thread_flag(TIF_UMS);
+	trace_ums_block(worker->id, cause, task_pid_nr(sched->task));
+
+	ums_set_event(sched, UMS_UPCALL_BLOCKED, worker->id, cause, now);
+	return sched_hand_over(sched->task, TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE,
+			       &worker->lock);
 }
 
 /* Becomes READY without being executable yet. Under the worker's lock. */
@@ -127,22 +137,30 @@ static void ums_worker_release(struct ums_worker *worker)
  */
 void ums_worker_exit(struct ums_worker *worker, bool exited, int status)
 {
+	struct ums_list *list = worker->list;
 	struct ums_scheduler *sched;
 	u64 now = local_clock();
+	u64 id = worker->id;
 
-	trace_ums_exit(worker->id, exited, status);
+	trace_ums_exit(id, exited, status);
 
+	/* @sched stays, should it be killed meanwhile. */
+	rcu_read_lock();
 	raw_spin_lock_irq(&worker->lock);
 	sched = ums_worker_cut(worker);
 	WRITE_ONCE(worker->slot->exit_status, status);
 	ums_worker_set_state(worker, exited ? UMS_STATE_EXITED : UMS_STATE_NONE, now);
-	if (sched)
-		ums_post(sched, exited ? UMS_UPCALL_EXITED : UMS_UPCALL_DETACHED,
-			 worker->id, status, now);
 	raw_spin_unlock_irq(&worker->lock);
 
-	ums_list_remove(worker, exited, status);
+	/* Who is told that it has ended may count on its slot. */
+	ums_list_remove(list, id, exited, status);
+	if (sched)
+		ums_post(sched, exited ? UMS_UPCALL_EXITED : UMS_UPCALL_DETACHED,
+			 id, status, now);
+	rcu_read_unlock();
+
 	ums_worker_release(worker);
+	ums_list_put(list);
 }
 
 /*
@@ -182,17 +200,38 @@ static void ums_worker_preempt(struct ums_worker *worker)
 	raw_spin_lock_irq(&worker->lock);
 }
 
+/* Sleeps once. The lock is dropped meanwhile. */
+static void ums_worker_sleep(struct ums_worker *worker, struct task_struct *next)
+	__releases(&worker->lock) __acquires(&worker->lock)
+{
+	worker->parked = true;
+	set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
+	if (!next) {
+		raw_spin_unlock_irq(&worker->lock);
+		schedule();
+	} else if (!sched_hand_over(next, TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE,
+				    &worker->lock)) {
+		schedule();
+	}
+
+	raw_spin_lock_irq(&worker->lock);
+	worker->parked = false;
+}
+
 /*
  * Sleeps until a scheduler runs the current thread, publishing it when nobody
- * knows that it can be executed. Returns early for a signal, with TIF_UMS set,
- * to be called again when that has been taken: it is on the way to user mode.
- * Called with the lock held, which is dropped.
+ * knows that it can be executed. @next, not NULL: the task of the scheduler that
+ * has yet to be woken. Returns early for a signal, with TIF_UMS set, to be
+ * called again when that has been taken. Called with the lock held, which is
+ * dropped.
  */
-static void ums_worker_park(struct ums_worker *worker)
+static void ums_worker_park(struct ums_worker *worker, struct task_struct *next)
 	__releases(&worker->lock)
 {
 	while (!worker->sched) {
 		if (READ_ONCE(worker->list->closed)) {
+			if (next)
+				wake_up_state(next, TASK_NORMAL);
 			raw_spin_unlock_irq(&worker->lock);
 			ums_worker_exit(worker, false, 0);
 			return;
@@ -210,19 +249,13 @@ static void ums_worker_park(struct ums_worker *worker)
 		}
 
 		/* Signals are taken while it waits, their handlers run later. */
-		if (signal_pending(current)) {
+		if (!next && signal_pending(current)) {
 			set_thread_flag(TIF_UMS);
 			break;
 		}
 
-		worker->parked = true;
-		set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
-		raw_spin_unlock_irq(&worker->lock);
-
-		schedule();
-
-		raw_spin_lock_irq(&worker->lock);
-		worker->parked = false;
+		ums_worker_sleep(worker, next);
+		next = NULL;
 	}
 	raw_spin_unlock_irq(&worker->lock);
 }
@@ -252,7 +285,7 @@ void ums_exit_to_user_mode(void)
 			ums_worker_preempt(worker);
 		}
 	}
-	ums_worker_park(worker);
+	ums_worker_park(worker, NULL);
 }
 
 /**
@@ -353,7 +386,6 @@ SYSCALL_DEFINE3(ums_worker_enter, int, fd,
 	worker->base.role = UMS_ROLE_WORKER;
 	worker->task = current;
 	worker->position = UMS_POS_PUBLISHING;
-	worker->since = local_clock();
 	worker->cause = ums_current_cause();
 	worker->state = UMS_STATE_BLOCKED;
 	raw_spin_lock_init(&worker->lock);
@@ -419,6 +451,7 @@ SYSCALL_DEFINE2(ums_yield, u64, arg, unsigned int, flags)
 {
 	struct ums_worker *worker = ums_worker_of(current);
 	bool publish = flags & UMS_YIELD_PUBLISH;
+	struct task_struct *next = NULL;
 	struct ums_scheduler *sched;
 	u64 now;
 
@@ -440,7 +473,8 @@ SYSCALL_DEFINE2(ums_yield, u64, arg, unsigned int, flags)
 			ums_worker_publish(worker, sched, UMS_UPCALL_YIELDED, arg, now);
 			raw_spin_lock_irq(&worker->lock);
 		} else {
-			ums_post(sched, UMS_UPCALL_YIELDED, worker->id, arg, now);
+			ums_set_event(sched, UMS_UPCALL_YIELDED, worker->id, arg, now);
+			next = sched->task;
 		}
 	}
 
@@ -448,7 +482,7 @@ SYSCALL_DEFINE2(ums_yield, u64, arg, unsigned int, flags)
 	 * Here and not on the way to user mode, where the scheduler that was
 	 * just woken might preempt a worker that has not yet left the CPU.
 	 */
-	ums_worker_park(worker);
+	ums_worker_park(worker, next);
 	return 0;
 }
 

@@ -21,10 +21,11 @@ extern "C" {
 #define UMS_FEATURE_NO_UPCALL	(1ULL << 2)	/* struct ums_slot::no_upcall */
 
 /*
- * A worker's id names it in its process. It is never 0, is positive as a
- * signed number, and is not used again: bits 0-19 are the slot in its
- * completion list, bits 20-31 the number of that list, and bits 32-62 a serial
- * number, by which an id that outlived its worker is told from a live one.
+ * A worker's id names it in its process. It is never 0, and positive as a
+ * signed number: bits 0-19 are the slot in its completion list, bits 20-31 the
+ * number of that list, and bits 32-62 a serial number, never 0, which counts
+ * the workers of the process. So an id comes again only after 2^31 workers, and
+ * one that outlived its worker is told from a live one.
  */
 #define UMS_ID_SLOT_BITS	20
 #define UMS_ID_LIST_BITS	12
@@ -74,9 +75,10 @@ enum ums_state {
  * kernel writes all of the first cache line, consumers @head. The kernel never
  * trusts what it reads here; nonsense hurts only the process that wrote it.
  *
- * To take a worker: h = head; t = load-acquire of tail; if h == t, the list is
- * empty; id = ring[h & ring_mask]; compare-exchange head from h to h + 1; if
- * that fails, start again. To take n <= t - h at once, read n and add n.
+ * To take a worker: h = load-acquire of head; t = load-acquire of tail; if
+ * h == t, the list is empty; id = ring[h & ring_mask]; compare-exchange head
+ * from h to h + 1; if that fails, start again. To take n <= t - h at once, read
+ * n and add n.
  */
 struct ums_list_header {
 	__u64 tail;		/* workers published so far */
@@ -143,8 +145,8 @@ struct ums_worker_args {
  *		   __u64 unspecified, __u64 arg);
  *
  * describes, with the floating-point state of a new process, and with all
- * other general registers 0. It must not return. (@arg is fifth since SYSRET
- * destroys the register of the fourth.)
+ * other general registers 0 but R11, which is unspecified. It must not return.
+ * (@arg is fifth since SYSRET destroys R11 and RCX, the register of the fourth.)
  */
 struct ums_scheduler_args {
 	__u64 flags;		/* must be 0 */
