@@ -161,10 +161,15 @@ void ums_list_remove(struct ums_list *list, u64 id, bool exited, int status)
  * the ring at most once, for it is executed, and so published again, only
  * after it was taken; so the ring, with a place for each slot, has room. A
  * process that writes nonsense to the head may overwrite its own entries.
+ *
+ * Return: a thread from ums_wait(), which the caller has to wake inside the RCU
+ * read section in which it called; or NULL.
  */
-void ums_list_publish(struct ums_worker *worker)
+struct task_struct *ums_list_publish(struct ums_worker *worker)
 {
 	struct ums_list *list = worker->list;
+	struct task_struct *task = NULL;
+	struct ums_waiter *waiter;
 	unsigned long flags;
 	u64 position;
 
@@ -175,18 +180,24 @@ void ums_list_publish(struct ums_worker *worker)
 	WRITE_ONCE(list->tail, position + 1);
 	/* Pairs with the load-acquire of the tail by consumers in user space. */
 	smp_store_release(&list->header->tail, position + 1);
+
+	waiter = list_first_entry_or_null(&list->waiters, struct ums_waiter, node);
+	if (waiter) {
+		list_del_init(&waiter->node);
+		task = waiter->task;
+	}
 	raw_spin_unlock_irqrestore(&list->lock, flags);
 
 	trace_ums_publish(worker->id, position);
 
 	/*
 	 * wq_has_sleeper() has the barrier between the tail and the wait queue
-	 * that pairs with the one in prepare_to_wait(). One waiter for each
-	 * worker; here, since this thread is about to sleep.
+	 * that pairs with the one in poll_wait() and its callers.
 	 */
-	if (wq_has_sleeper(&list->wait))
-		__wake_up_on_current_cpu(&list->wait, TASK_NORMAL,
+	if (wq_has_sleeper(&list->poll))
+		__wake_up_on_current_cpu(&list->poll, TASK_NORMAL,
 					 poll_to_key(EPOLLIN | EPOLLRDNORM));
+	return task;
 }
 
 /**
@@ -198,6 +209,7 @@ void ums_list_publish(struct ums_worker *worker)
  */
 void ums_list_shutdown(struct ums_list *list)
 {
+	struct ums_waiter *waiter, *next;
 	struct ums_worker *worker;
 	unsigned long flags;
 	u32 nr, fresh;
@@ -210,11 +222,15 @@ void ums_list_shutdown(struct ums_list *list)
 	WRITE_ONCE(list->closed, true);
 	WRITE_ONCE(list->header->closed, 1);
 	fresh = list->fresh;
+	list_for_each_entry_safe(waiter, next, &list->waiters, node) {
+		list_del_init(&waiter->node);
+		wake_up_process(waiter->task);
+	}
 	raw_spin_unlock_irqrestore(&list->lock, flags);
 
 	xa_erase(&list->proc->lists, list->nr);
 
-	__wake_up(&list->wait, TASK_NORMAL, 0,
+	__wake_up(&list->poll, TASK_NORMAL, 0,
 		  poll_to_key(EPOLLIN | EPOLLHUP | EPOLLERR));
 
 	/* A worker looks at @closed under its lock before it parks. */
@@ -237,7 +253,7 @@ static __poll_t ums_list_poll(struct file *file, poll_table *wait)
 	struct ums_list *list = file->private_data;
 	__poll_t mask = 0;
 
-	poll_wait(file, &list->wait, wait);
+	poll_wait(file, &list->poll, wait);
 
 	if (READ_ONCE(list->closed))
 		return EPOLLHUP | EPOLLERR;
@@ -361,7 +377,8 @@ static struct ums_list *ums_list_alloc(struct ums_create_args *args)
 
 	refcount_set(&list->refs, 1);
 	raw_spin_lock_init(&list->lock);
-	init_waitqueue_head(&list->wait);
+	init_waitqueue_head(&list->poll);
+	INIT_LIST_HEAD(&list->waiters);
 	list->files = current->files;
 	list->max_workers = args->max_workers;
 	list->free_first = UMS_NO_SLOT;

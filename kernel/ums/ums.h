@@ -24,9 +24,9 @@
  *		Nests inside nothing of ours; p->pi_lock nests inside it
  *		(wake-ups). Taken by the hook in schedule(), by the slice timer
  *		in hard interrupt context, and by system calls.
- *   ums_list::lock (raw, irqs off)	ring, slots and free slots. Never held
- *		together with a worker's lock.
- *   ums_list::wait.lock		not held or taken under either.
+ *   ums_list::lock (raw, irqs off)	ring, slots, free slots and waiters. Never
+ *		held together with a worker's lock.
+ *   ums_list::poll.lock		not held or taken under either.
  *
  * The hand-over of a processor
  *
@@ -87,11 +87,12 @@ struct ums_list {
 	struct ums_slot		*slots;
 	size_t			size;
 
-	wait_queue_head_t	wait;
+	wait_queue_head_t	poll;
 
 	raw_spinlock_t		lock;
 	/* protected by @lock: */
 	u64			tail;		/* also read without; see ums_list_ready() */
+	struct list_head	waiters;	/* in ums_wait(), the longest first */
 	bool			closed;		/* also read without; never reset */
 	u32			fresh;		/* slots from here on were never used */
 	u32			free_first;	/* free slots, oldest first, linked by */
@@ -143,6 +144,12 @@ struct ums_worker {
 	u64			position;
 
 	struct rcu_head		rcu;
+};
+
+/* A thread in ums_wait(). Who takes it from the list has to wake it. */
+struct ums_waiter {
+	struct list_head	node;
+	struct task_struct	*task;
 };
 
 struct ums_event {
@@ -211,7 +218,7 @@ void ums_list_shutdown(struct ums_list *list);
 bool ums_list_ready(struct ums_list *list);
 int ums_list_add(struct ums_list *list, struct ums_worker *worker, u64 user_data);
 void ums_list_remove(struct ums_list *list, u64 id, bool exited, int status);
-void ums_list_publish(struct ums_worker *worker);
+struct task_struct *ums_list_publish(struct ums_worker *worker);
 
 /* worker.c */
 void ums_worker_set_state(struct ums_worker *worker, enum ums_state state, u64 now);

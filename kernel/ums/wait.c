@@ -14,24 +14,42 @@
 static int ums_list_wait(struct ums_list *list, ktime_t *expires)
 {
 	bool expired = expires && !ktime_before(ktime_get(), *expires);
+	struct ums_waiter waiter = { .task = current };
 	int ret;
 
 	/*
-	 * Exclusive: each worker that is published wakes one waiter. One that
-	 * was chosen and yet leaves by a signal passes the wake-up on
-	 * (prepare_to_wait_event()); one that runs into its time-out looks at
-	 * the list once more before it says so.
+	 * Each worker that is published takes one waiter from the list and wakes
+	 * it. A waiter that was chosen looks at the ring first of all, so that
+	 * one which leaves for a signal or a time-out has not let a worker lie.
 	 */
-	ret = ___wait_event(list->wait,
-			    ums_list_ready(list) || READ_ONCE(list->closed) || expired,
-			    (TASK_INTERRUPTIBLE | TASK_FREEZABLE), 1, 0,
-			    if (!schedule_hrtimeout_range(expires, 0, HRTIMER_MODE_ABS))
-				    expired = true);
-	if (ret)
-		return -ERESTARTSYS;
-	if (READ_ONCE(list->closed))
-		return -EBADF;
-	return ums_list_ready(list) ? 0 : -ETIMEDOUT;
+	for (;;) {
+		raw_spin_lock_irq(&list->lock);
+		if (list->closed)
+			ret = -EBADF;
+		else if (ums_list_ready(list))
+			ret = 0;
+		else if (expired)
+			ret = -ETIMEDOUT;
+		else if (signal_pending(current))
+			ret = -ERESTARTSYS;
+		else
+			ret = 1;
+		if (ret <= 0)
+			break;
+
+		list_add_tail(&waiter.node, &list->waiters);
+		set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
+		raw_spin_unlock_irq(&list->lock);
+
+		if (!schedule_hrtimeout_range(expires, 0, HRTIMER_MODE_ABS))
+			expired = true;
+
+		raw_spin_lock_irq(&list->lock);
+		list_del_init(&waiter.node);
+		raw_spin_unlock_irq(&list->lock);
+	}
+	raw_spin_unlock_irq(&list->lock);
+	return ret;
 }
 
 static int ums_wait(int fd, ktime_t *expires)

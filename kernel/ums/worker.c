@@ -164,27 +164,36 @@ void ums_worker_exit(struct ums_worker *worker, bool exited, int status)
 }
 
 /*
- * Publishes the current thread, then tells the scheduler that ran it, if any.
- * Without the lock, which may not be held over either (a wake-up of pollers
- * takes locks that can sleep on PREEMPT_RT); until the ring's tail has moved,
- * UMS_POS_PUBLISHING keeps ums_execute() away.
+ * Publishes the current thread, and tells the scheduler that ran it, if any.
+ * Called with the lock held, which is dropped meanwhile, since a wake-up of
+ * pollers takes locks that can sleep on PREEMPT_RT; until the ring's tail has
+ * moved, UMS_POS_PUBLISHING keeps ums_execute() away.
+ *
+ * Return: a waiter to be woken before the lock is dropped again, or NULL.
  */
-static void ums_worker_publish(struct ums_worker *worker, struct ums_scheduler *sched,
-			       enum ums_reason reason, u64 detail, u64 now)
+static struct task_struct *ums_worker_publish(struct ums_worker *worker,
+					      struct ums_scheduler *sched,
+					      enum ums_reason reason, u64 detail, u64 now)
+	__releases(&worker->lock) __acquires(&worker->lock)
 {
-	u64 id = worker->id;
+	struct task_struct *waiter;
 
-	/* @sched cannot be freed here, if it should die before its event. */
+	/* Neither @sched nor @waiter can be freed here, should it be killed. */
 	rcu_read_lock();
-	ums_list_publish(worker);
+	raw_spin_unlock_irq(&worker->lock);
+
+	waiter = ums_list_publish(worker);
 	if (sched)
-		ums_post(sched, reason, id, detail, now);
+		ums_post(sched, reason, worker->id, detail, now);
+
+	raw_spin_lock_irq(&worker->lock);
+	/* Interrupts are off: that is a read section as well. */
 	rcu_read_unlock();
+	return waiter;
 }
 
 /* Called with the worker's lock held, which is dropped meanwhile. */
-static void ums_worker_preempt(struct ums_worker *worker)
-	__releases(&worker->lock) __acquires(&worker->lock)
+static struct task_struct *ums_worker_preempt(struct ums_worker *worker)
 {
 	enum ums_preempt_why why = worker->preempt;
 	struct ums_scheduler *sched = ums_worker_cut(worker);
@@ -192,12 +201,8 @@ static void ums_worker_preempt(struct ums_worker *worker)
 
 	worker->preemptions++;
 	ums_worker_ready(worker, UMS_POS_PUBLISHING, now);
-	raw_spin_unlock_irq(&worker->lock);
-
 	trace_ums_preempt(worker->id, why);
-	ums_worker_publish(worker, sched, UMS_UPCALL_PREEMPTED, why, now);
-
-	raw_spin_lock_irq(&worker->lock);
+	return ums_worker_publish(worker, sched, UMS_UPCALL_PREEMPTED, why, now);
 }
 
 /* Sleeps once. The lock is dropped meanwhile. */
@@ -220,7 +225,7 @@ static void ums_worker_sleep(struct ums_worker *worker, struct task_struct *next
 
 /*
  * Sleeps until a scheduler runs the current thread, publishing it when nobody
- * knows that it can be executed. @next, not NULL: the task of the scheduler that
+ * knows that it can be executed. @next, not NULL: the task, a scheduler, that
  * has yet to be woken. Returns early for a signal, with TIF_UMS set, to be
  * called again when that has been taken. Called with the lock held, which is
  * dropped.
@@ -228,23 +233,17 @@ static void ums_worker_sleep(struct ums_worker *worker, struct task_struct *next
 static void ums_worker_park(struct ums_worker *worker, struct task_struct *next)
 	__releases(&worker->lock)
 {
+	bool closed = false;
+
 	while (!worker->sched) {
-		if (READ_ONCE(worker->list->closed)) {
-			if (next)
-				wake_up_state(next, TASK_NORMAL);
-			raw_spin_unlock_irq(&worker->lock);
-			ums_worker_exit(worker, false, 0);
-			return;
-		}
+		closed = READ_ONCE(worker->list->closed);
+		if (closed)
+			break;
 
 		/* A block is over, or its scheduler has died. */
 		if (worker->state != UMS_STATE_READY) {
-			u64 now = local_clock();
-
-			ums_worker_ready(worker, UMS_POS_PUBLISHING, now);
-			raw_spin_unlock_irq(&worker->lock);
-			ums_worker_publish(worker, NULL, 0, 0, now);
-			raw_spin_lock_irq(&worker->lock);
+			ums_worker_ready(worker, UMS_POS_PUBLISHING, local_clock());
+			next = ums_worker_publish(worker, NULL, 0, 0, 0);
 			continue;
 		}
 
@@ -257,7 +256,12 @@ static void ums_worker_park(struct ums_worker *worker, struct task_struct *next)
 		ums_worker_sleep(worker, next);
 		next = NULL;
 	}
+	if (next)
+		wake_up_state_on_current_cpu(next, TASK_NORMAL);
 	raw_spin_unlock_irq(&worker->lock);
+
+	if (closed)
+		ums_worker_exit(worker, false, 0);
 }
 
 /**
@@ -269,6 +273,7 @@ static void ums_worker_park(struct ums_worker *worker, struct task_struct *next)
 void ums_exit_to_user_mode(void)
 {
 	struct ums_worker *worker = ums_worker_of(current);
+	struct task_struct *next = NULL;
 
 	clear_thread_flag(TIF_UMS);
 	/* Pairs with ums_worker_ask(): @preempt is written before the flag. */
@@ -282,10 +287,10 @@ void ums_exit_to_user_mode(void)
 			/* Not now. The worker asks again when it leaves the region. */
 			WRITE_ONCE(worker->slot->attention, UMS_ATTN_PREEMPT);
 		} else {
-			ums_worker_preempt(worker);
+			next = ums_worker_preempt(worker);
 		}
 	}
-	ums_worker_park(worker, NULL);
+	ums_worker_park(worker, next);
 }
 
 /**
@@ -469,9 +474,7 @@ SYSCALL_DEFINE2(ums_yield, u64, arg, unsigned int, flags)
 		worker->yields++;
 		ums_worker_ready(worker, publish ? UMS_POS_PUBLISHING : UMS_POS_NONE, now);
 		if (publish) {
-			raw_spin_unlock_irq(&worker->lock);
-			ums_worker_publish(worker, sched, UMS_UPCALL_YIELDED, arg, now);
-			raw_spin_lock_irq(&worker->lock);
+			next = ums_worker_publish(worker, sched, UMS_UPCALL_YIELDED, arg, now);
 		} else {
 			ums_set_event(sched, UMS_UPCALL_YIELDED, worker->id, arg, now);
 			next = sched->task;
