@@ -20,13 +20,13 @@ int main()
 	};
 	ums::worker a(list, nap, 1), b(list, nap, 2), c(list, nap, 3);
 
-	ums::scheduler me;                  // this thread is a scheduler from here on
+	ums::scheduler me; // this thread is a scheduler from here on
 	unsigned blocks = 0;
 	for (int left = 3; left > 0;) {
 		ums::worker_id id = list.pop(); // sleeps while no worker can run
-		ums::event e = me.run(id);      // returns when it blocks, yields, ends, ...
+		ums::event e = me.run(id);	// returns when it blocks, yields, ends, ...
 		if (e.reason == ums::reason::blocked)
-			blocks++;               // not printf(): its lock may be that worker's
+			blocks++; // not printf(): its lock may be that worker's
 		else if (e.reason == ums::reason::exited)
 			left--;
 	}

@@ -2,9 +2,9 @@
 //
 // ums-echo-client [-p PORT] [-c CONNECTIONS] [-m MESSAGES] [-s BYTES]
 //
-// Opens CONNECTIONS (200) connections to 127.0.0.1:PORT (7007) at the same time, an ordinary thread for each, sends
-// MESSAGES (10) messages of up to BYTES (4000) bytes on each and checks every byte that comes back. Waits up to 20
-// seconds for the server to listen. Exit status 1 if a byte is wrong or missing.
+// Opens CONNECTIONS (200) connections to 127.0.0.1:PORT (7007) at the same time, an ordinary thread for each,
+// sends MESSAGES (10) messages of up to BYTES (4000) bytes on each and checks every byte that comes back.
+// Waits up to 20 seconds for the server to listen. Exit status 1 if a byte is wrong or missing.
 #include <atomic>
 #include <cerrno>
 #include <charconv>
@@ -136,7 +136,8 @@ int main(int argc, char **argv)
 			usage = true;
 	}
 	if (usage || optind != argc) {
-		std::fputs("usage: ums-echo-client [-p PORT] [-c CONNECTIONS] [-m MESSAGES] [-s BYTES]\n", stderr);
+		std::fputs("usage: ums-echo-client [-p PORT] [-c CONNECTIONS] [-m MESSAGES] [-s BYTES]\n",
+			   stderr);
 		return 2;
 	}
 
@@ -153,7 +154,7 @@ int main(int argc, char **argv)
 					checked += n;
 			});
 	}
-	std::printf("%u connections, %u failed, %jd bytes sent and back, every one checked\n", s.connections, failed.load(),
-		    static_cast<std::intmax_t>(checked));
+	std::printf("%u connections, %u failed, %jd bytes sent and back, every one checked\n", s.connections,
+		    failed.load(), static_cast<std::intmax_t>(checked));
 	return failed ? 1 : 0;
 }

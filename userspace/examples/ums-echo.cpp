@@ -3,9 +3,10 @@
 // ums-echo [-p PORT] [-n CONNECTIONS] [-j SCHEDULERS]
 // ums-echo --demo [-n CONNECTIONS] [-j SCHEDULERS]
 //
-// A TCP echo server on 127.0.0.1, one worker for each connection, nothing but blocking accept, read and write. Ends in
-// an orderly way after CONNECTIONS connections, or on SIGINT or SIGTERM, and prints what the schedulers did. With --demo
-// it also starts the client, ums-echo-client, which lies beside it, for 200 connections, and ends with its status.
+// A TCP echo server on 127.0.0.1, one worker for each connection, nothing but blocking accept, read and
+// write. Ends in an orderly way after CONNECTIONS connections, or on SIGINT or SIGTERM, and prints what the
+// schedulers did. With --demo it also starts the client, ums-echo-client, which lies beside it, for 200
+// connections, and ends with its status.
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -116,9 +117,12 @@ int listen_on(unsigned short &port)
 // Runs the client to its end, in a process of its own. Returns its exit status.
 int run_client(unsigned short port, std::uint64_t n)
 {
-	std::string program = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "ums-echo-client";
+	std::string program =
+		std::filesystem::read_symlink("/proc/self/exe").parent_path() / "ums-echo-client";
 	std::string p = std::to_string(port), c = std::to_string(n);
-	char *argv[] = {program.data(), const_cast<char *>("-p"), p.data(), const_cast<char *>("-c"), c.data(), nullptr};
+	char *argv[] = {program.data(), const_cast<char *>("-p"),
+			p.data(),	const_cast<char *>("-c"),
+			c.data(),	nullptr};
 	pid_t child;
 	if (const int error = posix_spawn(&child, program.c_str(), nullptr, nullptr, argv, environ)) {
 		std::fprintf(stderr, "ums-echo: %s: %s\n", program.c_str(), std::strerror(error));

@@ -2,13 +2,13 @@
 //
 // ums-wc [-j SCHEDULERS] [-w WORKERS] [-q] DIR
 //
-// Counts lines, words and bytes of every regular file below DIR, one worker for each file, up to WORKERS (512) at once,
-// with plain open, read and close. The totals are those of
+// Counts lines, words and bytes of every regular file below DIR, one worker for each file, up to WORKERS
+// (512) at once, with plain open, read and close. The totals are those of
 //
 //     find DIR -type f -print0 | LC_ALL=C wc --files0-from=-
 //
-// (GNU wc of Debian 12: a word begins with a printable ASCII character). Exit status 1 if something could not be read,
-// 2 if it cannot run at all.
+// (GNU wc of Debian 12: a word begins with a printable ASCII character). Exit status 1 if something could not
+// be read, 2 if it cannot run at all.
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -119,7 +119,9 @@ void walk(const std::string &root, F f)
 					complain(full);
 					continue;
 				}
-				type = S_ISDIR(st.st_mode) ? DT_DIR : S_ISREG(st.st_mode) ? DT_REG : DT_UNKNOWN;
+				type = S_ISDIR(st.st_mode)   ? DT_DIR
+				       : S_ISREG(st.st_mode) ? DT_REG
+							     : DT_UNKNOWN;
 			}
 			if (type == DT_DIR)
 				directories.push_back(std::move(full));
@@ -172,19 +174,21 @@ try {
 	loop.spawn({.name = "walk"}, [&] {
 		walk(root, [&](std::string path) {
 			places.acquire();
-			loop.spawn({.name = "count", .stack_size = 64 * 1024}, [&places, path = std::move(path)] {
-				count(path);
-				places.release();
-			});
+			loop.spawn({.name = "count", .stack_size = 64 * 1024},
+				   [&places, path = std::move(path)] {
+					   count(path);
+					   places.release();
+				   });
 		});
 	});
 	loop.run();
 
-	std::printf("%7ju %7ju %7ju total\n", static_cast<std::uintmax_t>(sum.lines), static_cast<std::uintmax_t>(sum.words),
-		    static_cast<std::uintmax_t>(sum.bytes));
+	std::printf("%7ju %7ju %7ju total\n", static_cast<std::uintmax_t>(sum.lines),
+		    static_cast<std::uintmax_t>(sum.words), static_cast<std::uintmax_t>(sum.bytes));
 	std::fflush(stdout);
 	if (!quiet) {
-		std::cout << '\n' << sum.files << " files, a worker for each, at most " << at_once << " at once\n\n";
+		std::cout << '\n'
+			  << sum.files << " files, a worker for each, at most " << at_once << " at once\n\n";
 		ums::print(std::cout, loop.statistics());
 	}
 	return sum.failures ? 1 : 0;

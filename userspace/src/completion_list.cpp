@@ -16,8 +16,8 @@ namespace ums {
 
 namespace {
 
-// The descriptor whose copy takes the place of a closed list; one for the process, never closed. Made with the first
-// list, so that closing needs nothing that could be missing.
+// The descriptor whose copy takes the place of a closed list; one for the process, never closed. Made with
+// the first list, so that closing needs nothing that could be missing.
 int placeholder() noexcept
 {
 	static const int fd = eventfd(0, EFD_CLOEXEC);
@@ -89,7 +89,8 @@ std::size_t completion_list::try_pop_many(std::span<worker_id> ids) const noexce
 	while (total < ids.size()) {
 		const auto max = std::min(some.size(), ids.size() - total);
 		const auto n = ums_list_pop_many(&pages_->map, some.data(), static_cast<unsigned>(max));
-		std::transform(some.begin(), some.begin() + n, ids.begin() + static_cast<std::ptrdiff_t>(total),
+		std::transform(some.begin(), some.begin() + n,
+			       ids.begin() + static_cast<std::ptrdiff_t>(total),
 			       [](__u64 id) { return worker_id{id}; });
 		total += n;
 		if (n < max)
@@ -152,13 +153,13 @@ bool completion_list::wait_until(std::chrono::steady_clock::time_point deadline)
 void completion_list::close() noexcept
 {
 	// Replaces the list by something else under the same number, at once.
-	if (fd_ >= 0 && !closed())
+	if (fd_ >= 0 && !pages_->closing.exchange(true))
 		dup3(placeholder(), fd_, O_CLOEXEC);
 }
 
 bool completion_list::closed() const noexcept
 {
-	return __atomic_load_n(&pages_->map.header->closed, __ATOMIC_ACQUIRE) != 0;
+	return pages_->closing.load() || __atomic_load_n(&pages_->map.header->closed, __ATOMIC_ACQUIRE) != 0;
 }
 
 worker_state completion_list::state(worker_id id) const noexcept

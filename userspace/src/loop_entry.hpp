@@ -15,14 +15,14 @@
 
 namespace ums::detail {
 
-// What a run_loop knows of one of its workers. Made by spawn(); from the first time the worker comes to its scheduler
-// until it ends it is in the registry; then, a grace period later, it serves another worker. Memory goes back when the
-// loop does, so that a scheduler never has to call free().
+// What a run_loop knows of one of its workers. Made by spawn(); from the first time the worker comes to its
+// scheduler until it ends it is in the registry; then, a grace period later, it serves another worker. Memory
+// goes back when the loop does, so that a scheduler never has to call free().
 struct loop_entry {
-	cds_wfcq_node ready;       // in the ready queue of its scheduler
-	cds_lfht_node by_id;       // in the registry
-	cds_lfs_node free;         // among the retired entries, then the free ones
-	cds_lfs_node all;          // among all entries
+	cds_wfcq_node ready; // in the ready queue of its scheduler
+	cds_lfht_node by_id; // in the registry
+	cds_lfs_node free;   // among the retired entries, then the free ones
+	cds_lfs_node all;    // among all entries
 
 	std::atomic<std::uint64_t> id;
 	std::atomic<unsigned> scheduler;

@@ -60,8 +60,8 @@ void loop_scheduler::run(scheduler &me, loop_entry &entry, std::chrono::nanoseco
 	const event e = me.run(worker_id{entry.id.load(std::memory_order_relaxed)}, slice, ec);
 
 	if (ec) {
-		// Its own doing: it left the loop by a system call of its own, or another scheduler took it, and it will
-		// come back on its list if it comes back at all.
+		// Its own doing: it left the loop by a system call of its own, or another scheduler took it,
+		// and it will come back on its list if it comes back at all.
 		if (ec != errc::ended && ec != errc::no_such_worker)
 			return;
 	} else {
@@ -87,8 +87,8 @@ bool loop_scheduler::sleep() noexcept
 	const auto start = clock::now();
 	list_.wait(ec);
 	counters_.idled(clock::now() - start);
-	// The end of the loop closes the list. A list that somebody else has closed is nothing to go on with: the
-	// exception leaves a noexcept function.
+	// The end of the loop closes the list. A list that somebody else has closed is nothing to go on with:
+	// the exception leaves a noexcept function.
 	if (ec && ec != std::errc::interrupted && !loop_.ended())
 		throw_error(ec.value(), "ums::run_loop: completion list");
 	return true;

@@ -23,12 +23,14 @@ protected:
 	~loop_events() = default;
 };
 
-// One scheduler of a run_loop: its completion list, its queue, its counters. serve() and what it calls take no lock and
-// allocate nothing: a worker of this scheduler may have been stopped while it held the lock in question.
+// One scheduler of a run_loop: its completion list, its queue, its counters. serve() and what it calls take
+// no lock and allocate nothing: a worker of this scheduler may have been stopped while it held the lock in
+// question.
 class loop_scheduler
 {
 public:
-	loop_scheduler(unsigned index, int cpu, std::uint32_t max_workers, registry &workers, loop_events &loop)
+	loop_scheduler(unsigned index, int cpu, std::uint32_t max_workers, registry &workers,
+		       loop_events &loop)
 	    : index_(index), cpu_(cpu), list_(max_workers), workers_(workers), loop_(loop)
 	{
 	}

@@ -14,14 +14,18 @@
 
 namespace ums::detail {
 
-// Counted by one scheduler, read by anyone. Only that thread writes, so no atomic read-modify-write is needed.
+// Counted by one scheduler, read by anyone. Only that thread writes, so no atomic read-modify-write is
+// needed.
 class loop_counters
 {
 public:
 	void began(pid_t tid, int cpu) noexcept;
 	void new_worker() noexcept { add(workers_); }
 	void ran(const event &e) noexcept;
-	void idled(std::chrono::nanoseconds time) noexcept { add(idle_ns_, static_cast<std::uint64_t>(time.count())); }
+	void idled(std::chrono::nanoseconds time) noexcept
+	{
+		add(idle_ns_, static_cast<std::uint64_t>(time.count()));
+	}
 
 	scheduler_statistics snapshot() const;
 

@@ -9,7 +9,7 @@ probe_result probe() noexcept
 	const int ret = ums_probe(&abi);
 
 	probe_result result;
-	result.status = ret == 0	 ? availability::available
+	result.status = ret == 0	? availability::available
 			: ret == -EPERM ? availability::disabled
 					: availability::not_in_kernel;
 	result.version = abi.version;

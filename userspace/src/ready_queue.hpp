@@ -22,8 +22,8 @@ public:
 		cds_wfcq_enqueue(__cds_wfcq_head_cast(&head_), &tail_, &entry.ready);
 	}
 
-	// The first, or null when there is none. Called and pushed to by the scheduler's own thread, it never meets a push
-	// that has only begun, for which it would wait.
+	// The first, or null when there is none. Called and pushed to by the scheduler's own thread, it never
+	// meets a push that has only begun, for which it would wait.
 	loop_entry *pop() noexcept
 	{
 		cds_wfcq_node *node = __cds_wfcq_dequeue_blocking(__cds_wfcq_head_cast(&head_), &tail_);

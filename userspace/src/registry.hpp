@@ -15,9 +15,9 @@
 
 namespace ums::detail {
 
-// The flavour of RCU is "bulletproof" (urcu-bp): any thread of the application may look into the registry, and must
-// not be asked to register itself first; a scheduler that sleeps in the kernel delays nobody,
-// since it is in no read section then. A worker that blocks inside a read section delays spawn() of others at most.
+// The flavour of RCU is "bulletproof" (urcu-bp): any thread of the application may look into the registry,
+// and must not be asked to register itself first; a scheduler that sleeps in the kernel delays nobody, since
+// it is in no read section then. A worker that blocks inside a read section delays spawn() of others at most.
 class rcu_read_section
 {
 public:
@@ -27,9 +27,9 @@ public:
 	~rcu_read_section() { urcu_bp_read_unlock(); }
 };
 
-// The workers of a run_loop by id (liburcu's lock-free hash table, of fixed size: one that grows would allocate), and
-// the entries that wait to be used again (its lock-free stacks). Grace periods are waited for by spawn(), which may block,
-// and for many entries at once: no helper thread, which a fork would lose.
+// The workers of a run_loop by id (liburcu's lock-free hash table, of fixed size: one that grows would
+// allocate), and the entries that wait to be used again (its lock-free stacks). Grace periods are waited for
+// by spawn(), which may block, and for many entries at once: no helper thread, which a fork would lose.
 //
 // Schedulers call add(), find() and retire(): these take no lock and allocate nothing.
 class registry
@@ -42,7 +42,8 @@ public:
 	// No worker is left, nobody else uses the registry.
 	~registry();
 
-	// To be called once by each thread that will use add(), find() and retire(), while it may still allocate.
+	// To be called once by each thread that will use add(), find() and retire(), while it may still
+	// allocate.
 	static void register_thread() noexcept { urcu_bp_register_thread(); }
 
 	// A free entry, or a new one. Not for schedulers. Throws std::bad_alloc.
@@ -65,7 +66,8 @@ public:
 	{
 		const rcu_read_section section;
 		cds_lfht_iter iter;
-		for (cds_lfht_first(table_, &iter); auto *node = cds_lfht_iter_get_node(&iter); cds_lfht_next(table_, &iter))
+		for (cds_lfht_first(table_, &iter); auto *node = cds_lfht_iter_get_node(&iter);
+		     cds_lfht_next(table_, &iter))
 			f(*entry_by_id(node));
 	}
 
@@ -74,7 +76,7 @@ private:
 	void reclaim() noexcept;
 
 	cds_lfht *table_;
-	__cds_lfs_stack free_;    // from here get() takes
+	__cds_lfs_stack free_;	  // from here get() takes
 	__cds_lfs_stack retired_; // a grace period away from being free
 	__cds_lfs_stack all_;
 	std::atomic<unsigned> retired_count_{0};

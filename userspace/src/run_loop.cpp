@@ -84,6 +84,7 @@ struct run_loop::impl final : detail::loop_events {
 	std::vector<std::unique_ptr<detail::loop_scheduler>> schedulers;
 	std::atomic<std::uint64_t> live{0};
 	std::atomic<std::uint64_t> picks{0};
+	std::atomic<bool> lists_closed{false};
 	std::stop_source stop;
 
 	explicit impl(const options &o) : opts(o), workers(o.max_workers)
@@ -106,7 +107,8 @@ struct run_loop::impl final : detail::loop_events {
 		do {
 			if (n & over)
 				detail::throw_error(ECANCELED, "ums::run_loop: has ended");
-		} while (!live.compare_exchange_weak(n, n + 1, std::memory_order_acq_rel, std::memory_order_relaxed));
+		} while (!live.compare_exchange_weak(n, n + 1, std::memory_order_acq_rel,
+						     std::memory_order_relaxed));
 	}
 
 	// One less.
@@ -116,17 +118,23 @@ struct run_loop::impl final : detail::loop_events {
 			end_if_idle();
 	}
 
-	// Ends the loop if it runs and nothing is left. Exactly one caller gets to do so; closing the lists wakes every
-	// scheduler, which Photon's loop forgot.
+	// Ends the loop if it runs and nothing is left. Exactly one caller gets to do so; closing the lists
+	// wakes every scheduler, which Photon's loop forgot.
 	void end_if_idle() noexcept
 	{
 		auto idle = running;
-		if (live.compare_exchange_strong(idle, over, std::memory_order_acq_rel))
-			for (auto &s : schedulers)
-				s->list().close();
+		if (!live.compare_exchange_strong(idle, over, std::memory_order_acq_rel))
+			return;
+		for (auto &s : schedulers)
+			s->list().close();
+		// The last that touches the loop: run() may return now, and its owner destroy it.
+		// (A notification uses the address only.)
+		lists_closed.store(true, std::memory_order_release);
+		lists_closed.notify_all();
 	}
 
-	// The less loaded of two schedulers picked at random, with a place reserved; another one if it is full.
+	// The less loaded of two schedulers picked at random, with a place reserved; another one if it is
+	// full.
 	detail::loop_scheduler &pick()
 	{
 		// splitmix64
@@ -170,13 +178,15 @@ struct spawned {
 	std::function<void()> not_a_worker;
 };
 
-// Not noexcept: pthread_exit() unwinds through it. An exception finds no handler and so calls std::terminate().
+// Not noexcept: pthread_exit() unwinds through it. An exception finds no handler and so calls
+// std::terminate().
 void *spawned_main(void *argument)
 {
 	const std::unique_ptr<spawned> data(static_cast<spawned *>(argument));
 
 	detail::name_this_thread(data->name);
-	const long id = detail::become_worker(data->list_fd, data->pages, reinterpret_cast<std::uint64_t>(data->entry));
+	const long id = detail::become_worker(data->list_fd, data->pages,
+					      reinterpret_cast<std::uint64_t>(data->entry));
 	data->pages.reset();
 	data->body->run(std::move(data->token));
 	if (id < 0) {
@@ -210,7 +220,8 @@ void run_loop::start(const spawn_options &opts, std::unique_ptr<detail::body> bo
 			loop->drop();
 		};
 
-		detail::thread_options thread{.stack_size = opts.stack_size, .detached = true, .affinity = {}};
+		detail::thread_options thread{
+			.stack_size = opts.stack_size, .detached = true, .affinity = {}};
 		if (s->cpu() >= 0)
 			thread.affinity = only(s->cpu());
 		pthread_t handle;
@@ -243,7 +254,8 @@ void run_loop::run()
 	do {
 		if (before & (impl::over | impl::running))
 			detail::throw_error(ECANCELED, "ums::run_loop::run: second call");
-	} while (!impl_->live.compare_exchange_weak(before, before | impl::running, std::memory_order_acq_rel));
+	} while (!impl_->live.compare_exchange_weak(before, before | impl::running,
+						    std::memory_order_acq_rel));
 
 	const auto n = impl_->schedulers.size();
 	std::vector<std::exception_ptr> errors(n);
@@ -294,6 +306,9 @@ void run_loop::run()
 			impl_->live.fetch_and(~impl::running, std::memory_order_acq_rel);
 			std::rethrow_exception(error);
 		}
+
+	// Whoever ended the loop, perhaps an ordinary thread with a work_guard, must have let go of it.
+	lists_closed.wait(false, std::memory_order_acquire);
 }
 
 bool run_loop::request_stop() noexcept

@@ -39,7 +39,8 @@ std::size_t page_size() noexcept
 scheduler::scheduler(std::size_t upcall_stack_size)
 {
 	const std::size_t page = page_size();
-	const std::size_t size = (std::max<std::size_t>(upcall_stack_size, UMS_MIN_STACK) + page - 1) / page * page;
+	const std::size_t size =
+		(std::max<std::size_t>(upcall_stack_size, UMS_MIN_STACK) + page - 1) / page * page;
 
 	void *pages = mmap(nullptr, page + size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	if (pages == MAP_FAILED)

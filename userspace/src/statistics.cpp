@@ -82,7 +82,8 @@ void print(std::ostream &out, std::span<const scheduler_statistics> statistics)
 		for (const auto &b : s.blocks)
 			totals[b.system_call] += b.count;
 	std::vector<std::pair<std::uint64_t, std::uint64_t>> calls(totals.begin(), totals.end());
-	std::stable_sort(calls.begin(), calls.end(), [](const auto &a, const auto &b) { return a.second > b.second; });
+	std::stable_sort(calls.begin(), calls.end(),
+			 [](const auto &a, const auto &b) { return a.second > b.second; });
 
 	table t(out, statistics);
 	t.head();
@@ -101,7 +102,8 @@ void print(std::ostream &out, std::span<const scheduler_statistics> statistics)
 	t.row("upcalls", [](const auto &s) { return s.upcalls; });
 	t.row("switches to a worker", [](const auto &s) { return s.switches; });
 	t.row("idle time (ms)", [](const auto &s) {
-		return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(s.idle).count());
+		return static_cast<std::uint64_t>(
+			std::chrono::duration_cast<std::chrono::milliseconds>(s.idle).count());
 	});
 	out.flush();
 }

@@ -27,8 +27,9 @@ std::string_view system_call_name(std::uint64_t number) noexcept
 	if (number == UMS_CAUSE_FAULT)
 		return "page fault";
 	const auto *const end = std::end(names);
-	const auto *const it = std::lower_bound(std::begin(names), end, number,
-						[](const named &n, std::uint64_t nr) { return n.number < nr; });
+	const auto *const it =
+		std::lower_bound(std::begin(names), end, number,
+				 [](const named &n, std::uint64_t nr) { return n.number < nr; });
 	return it != end && it->number == number ? it->name : std::string_view{};
 }
 

@@ -10,8 +10,8 @@ namespace ums {
 
 namespace {
 
-// What the library knows of the calling worker. Plain data, initial-exec: reached without a function that might
-// allocate.
+// What the library knows of the calling worker. Plain data, initial-exec: reached without a function that
+// might allocate.
 struct self {
 	worker_id id;
 	ums_slot *slot;

@@ -9,7 +9,8 @@
 
 namespace ums::detail {
 
-int create_thread(pthread_t &thread, const thread_options &options, void *(*main)(void *), void *argument) noexcept
+int create_thread(pthread_t &thread, const thread_options &options, void *(*main)(void *),
+		  void *argument) noexcept
 {
 	pthread_attr_t attr;
 	int error = pthread_attr_init(&attr);
@@ -20,8 +21,8 @@ int create_thread(pthread_t &thread, const thread_options &options, void *(*main
 		// Whole pages, and at least what the C library insists on.
 		const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 		const auto least = static_cast<std::size_t>(PTHREAD_STACK_MIN);
-		error = pthread_attr_setstacksize(
-			&attr, (std::max(options.stack_size, least) + page - 1) / page * page);
+		error = pthread_attr_setstacksize(&attr, (std::max(options.stack_size, least) + page - 1) /
+								 page * page);
 	}
 	if (!error && options.detached)
 		error = pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);

@@ -11,13 +11,14 @@
 namespace ums::detail {
 
 struct thread_options {
-	std::size_t stack_size = 0;         // 0: the default
+	std::size_t stack_size = 0; // 0: the default
 	bool detached = false;
-	std::optional<cpu_set_t> affinity;  // none: as the caller's
+	std::optional<cpu_set_t> affinity; // none: as the caller's
 };
 
 // pthread_create(3). Returns 0 or an error number.
-int create_thread(pthread_t &thread, const thread_options &options, void *(*main)(void *), void *argument) noexcept;
+int create_thread(pthread_t &thread, const thread_options &options, void *(*main)(void *),
+		  void *argument) noexcept;
 
 // Names the calling thread; 15 bytes are kept, an empty name changes nothing.
 void name_this_thread(const std::string &name) noexcept;

@@ -35,7 +35,8 @@ struct start_data {
 	int list_fd;
 };
 
-// Not noexcept: pthread_exit() unwinds through it. An exception finds no handler and so calls std::terminate().
+// Not noexcept: pthread_exit() unwinds through it. An exception finds no handler and so calls
+// std::terminate().
 void *worker_main(void *argument)
 {
 	const std::unique_ptr<start_data> data(static_cast<start_data *>(argument));
@@ -73,8 +74,9 @@ void worker::start(completion_list &list, const options &opts, std::unique_ptr<d
 		shared->pages = pages;
 		auto data = std::make_unique<start_data>(
 			start_data{std::move(body), shared, stop_.get_token(), opts, list.native_handle()});
-		const int error = detail::create_thread(thread_, {.stack_size = opts.stack_size, .detached = false, .affinity = {}},
-							worker_main, data.get());
+		const int error = detail::create_thread(
+			thread_, {.stack_size = opts.stack_size, .detached = false, .affinity = {}},
+			worker_main, data.get());
 		if (error)
 			detail::throw_error(error, "ums::worker");
 		data.release(); // the thread's now
@@ -120,7 +122,8 @@ void worker::join()
 		detail::throw_error(error, "ums_worker_enter");
 }
 
-// Waits for the thread and forgets it. Returns why it did not become a worker, or 0. Throws on a sure deadlock.
+// Waits for the thread and forgets it. Returns why it did not become a worker, or 0. Throws on a sure
+// deadlock.
 int worker::finish()
 {
 	if (pthread_equal(thread_, pthread_self()))
@@ -130,7 +133,8 @@ int worker::finish()
 		// Only this thread could run it. What the kernel does not know (any more) needs no running.
 		ums_info info{};
 		const auto id = static_cast<std::uint64_t>(get_id());
-		if (id && ums_query(UMS_QUERY_WORKER, id, &info, sizeof info) == 0 && info.state != UMS_STATE_EXITED)
+		if (id && ums_query(UMS_QUERY_WORKER, id, &info, sizeof info) == 0 &&
+		    info.state != UMS_STATE_EXITED)
 			detail::throw_error(EDEADLK, "ums::worker::join: by its only scheduler");
 	}
 
@@ -152,7 +156,8 @@ worker::id worker::get_id() const noexcept
 		// The thread learns its id when it first runs. Before that the kernel knows it.
 		const auto tid = shared_->tid.load(std::memory_order_acquire);
 		ums_info info{};
-		if (tid && ums_query(UMS_QUERY_THREAD, static_cast<std::uint64_t>(tid), &info, sizeof info) == 0 &&
+		if (tid &&
+		    ums_query(UMS_QUERY_THREAD, static_cast<std::uint64_t>(tid), &info, sizeof info) == 0 &&
 		    info.role == UMS_ROLE_WORKER)
 			id = info.worker;
 	}

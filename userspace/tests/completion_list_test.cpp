@@ -13,11 +13,24 @@
 using namespace std::chrono_literals;
 using clock_type = std::chrono::steady_clock;
 using test::error_of;
+using test::run;
+
+namespace {
+
+// Comes to its list for the second time only after it has touched all the memory it needs.
+void yield_twice()
+{
+	ums::this_worker::yield();
+	ums::this_worker::yield_to_list();
+}
+
+} // namespace
 
 TEST(CompletionList, BadSizes)
 {
 	EXPECT_EQ(error_of([] { ums::completion_list list(0); }), std::errc::invalid_argument);
-	EXPECT_EQ(error_of([] { ums::completion_list list(UMS_MAX_WORKERS + 1); }), std::errc::invalid_argument);
+	EXPECT_EQ(error_of([] { ums::completion_list list(UMS_MAX_WORKERS + 1); }),
+		  std::errc::invalid_argument);
 }
 
 TEST(CompletionList, SaysWhatItIs)
@@ -82,7 +95,7 @@ TEST(CompletionList, WorkersArrive)
 		list.set_user_data(id, 43);
 		EXPECT_EQ(list.user_data(id), 43U);
 		EXPECT_EQ(ums::query(id).user_data, 43U);
-		EXPECT_EQ(me.run(id).reason, ums::reason::exited);
+		EXPECT_EQ(run(me, list, id).reason, ums::reason::exited);
 		EXPECT_EQ(list.state(id), ums::worker_state::exited);
 	}
 }
@@ -95,8 +108,9 @@ TEST(CompletionList, ManyAtOnceInOrder)
 	std::vector<ums::worker_id> first, taken(n + 10);
 	std::vector<ums::worker> workers;
 	for (unsigned i = 0; i < n; i++) {
-		workers.emplace_back(list, [] { ums::this_worker::yield_to_list(); });
+		workers.emplace_back(list, yield_twice);
 		first.push_back(list.pop());
+		EXPECT_EQ(run(me, list, first.back()).reason, ums::reason::yielded);
 	}
 	// One after the other: so they come to the list.
 	for (const auto id : first)
@@ -108,7 +122,7 @@ TEST(CompletionList, ManyAtOnceInOrder)
 	EXPECT_EQ(taken, first);
 	EXPECT_TRUE(list.empty());
 	for (const auto id : taken)
-		EXPECT_EQ(me.run(id).reason, ums::reason::exited);
+		EXPECT_EQ(run(me, list, id).reason, ums::reason::exited);
 }
 
 TEST(CompletionList, SeveralThreadsTakeEachWorkerOnce)
@@ -121,8 +135,9 @@ TEST(CompletionList, SeveralThreadsTakeEachWorkerOnce)
 		std::vector<ums::worker> workers;
 		std::vector<ums::worker_id> ids;
 		for (unsigned i = 0; i < n; i++) {
-			workers.emplace_back(list, [] { ums::this_worker::yield_to_list(); });
+			workers.emplace_back(list, yield_twice);
 			ids.push_back(list.pop());
+			EXPECT_EQ(run(me, list, ids.back()).reason, ums::reason::yielded);
 		}
 		for (const auto id : ids)
 			EXPECT_EQ(me.run(id).reason, ums::reason::yielded);
@@ -142,7 +157,7 @@ TEST(CompletionList, SeveralThreadsTakeEachWorkerOnce)
 		EXPECT_EQ(all.size(), n);
 		EXPECT_EQ(taken[0].size() + taken[1].size() + taken[2].size(), n);
 		for (const auto id : all)
-			EXPECT_EQ(me.run(id).reason, ums::reason::exited);
+			EXPECT_EQ(run(me, list, id).reason, ums::reason::exited);
 	}
 }
 
@@ -163,7 +178,7 @@ TEST(CompletionList, PollAndEpoll)
 	EXPECT_EQ(p.revents, POLLIN);
 	EXPECT_EQ(epoll_wait(ep, &got, 1, 60'000), 1);
 	EXPECT_EQ(epoll_wait(ep, &got, 1, 0), 1); // level-triggered
-	me.run(list.pop());
+	run(me, list, list.pop());
 	EXPECT_EQ(poll(&p, 1, 0), 0);
 	EXPECT_EQ(epoll_wait(ep, &got, 1, 0), 0);
 	close(ep);
@@ -212,7 +227,8 @@ TEST(CompletionList, CloseReleasesWorkers)
 
 TEST(CompletionList, ASignalHandlerDoesNotEndTheWait)
 {
-	struct sigaction action{};
+	struct sigaction action {
+	};
 	action.sa_handler = [](int) {};
 	sigaction(SIGUSR1, &action, nullptr);
 
@@ -240,8 +256,10 @@ TEST(CompletionList, WaitingCostsNoProcessorTime)
 	getrusage(RUSAGE_THREAD, &before);
 	EXPECT_FALSE(list.wait_for(300ms));
 	getrusage(RUSAGE_THREAD, &after);
-	const auto used = (after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec - before.ru_stime.tv_sec) *
+	const auto used = (after.ru_utime.tv_sec - before.ru_utime.tv_sec + after.ru_stime.tv_sec -
+			   before.ru_stime.tv_sec) *
 				  1'000'000 +
-			  after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_stime.tv_usec;
+			  after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec -
+			  before.ru_stime.tv_usec;
 	EXPECT_LT(used, 100'000);
 }

@@ -21,12 +21,13 @@ TEST(Error, CodesCompareWithStdErrc)
 TEST(Error, EachHasItsOwnMessage)
 {
 	std::vector<std::string> seen;
-	for (const auto e : {ums::errc::no_such_worker, ums::errc::ended, ums::errc::running, ums::errc::blocked,
-			     ums::errc::on_list, ums::errc::not_a_scheduler}) {
+	for (const auto e : {ums::errc::no_such_worker, ums::errc::ended, ums::errc::running,
+			     ums::errc::blocked, ums::errc::on_list, ums::errc::not_a_scheduler}) {
 		const auto message = std::error_code(e).message();
 		EXPECT_FALSE(message.empty());
 		EXPECT_EQ(std::find(seen.begin(), seen.end(), message), seen.end()) << message;
 		seen.push_back(message);
 	}
-	EXPECT_EQ(std::error_code(ENOMEM, ums::category()).message(), std::generic_category().message(ENOMEM));
+	EXPECT_EQ(std::error_code(ENOMEM, ums::category()).message(),
+		  std::generic_category().message(ENOMEM));
 }

@@ -1,16 +1,48 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <chrono>
 #include <system_error>
 #include <vector>
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <ums/ums.hpp>
 
 namespace test {
+
+// Whether the worker sleeps in the management of memory, which any access and the end of any thread may do
+// when others are busy with it; no test means such a block.
+inline bool blocked_for_memory(const ums::event &e)
+{
+	if (e.reason != ums::reason::blocked)
+		return false;
+	switch (e.cause()) {
+	case UMS_CAUSE_FAULT:
+	case SYS_mmap:
+	case SYS_munmap:
+	case SYS_mprotect:
+	case SYS_madvise:
+	case SYS_brk:
+		return true;
+	}
+	return false;
+}
+
+// Runs a worker, the only one that may come to the list meanwhile, past such blocks.
+inline ums::event run(ums::scheduler &me, ums::completion_list &list, ums::worker_id id,
+		      std::chrono::nanoseconds slice = {})
+{
+	for (;;) {
+		const auto e = me.run(id, slice);
+		if (!blocked_for_memory(e))
+			return e;
+		EXPECT_EQ(list.pop(), id);
+	}
+}
 
 // Runs workers of the list until n of them have ended. One that yields goes on at once. Returns all events.
 inline std::vector<ums::event> run_all(ums::scheduler &me, ums::completion_list &list, unsigned n)

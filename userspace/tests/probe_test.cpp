@@ -50,7 +50,8 @@ bool hide_ums()
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
 	const sock_fprog program{.len = std::size(code), .filter = code};
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
 } // namespace
@@ -82,7 +83,8 @@ TEST(Probe, NotInKernel)
 			  const auto p = ums::probe();
 			  if (p || p.status != ums::availability::not_in_kernel || p.version)
 				  return 2;
-			  if (test::error_of([] { ums::completion_list list(1); }) != std::errc::function_not_supported)
+			  if (test::error_of([] { ums::completion_list list(1); }) !=
+			      std::errc::function_not_supported)
 				  return 3;
 			  if (test::error_of([] { ums::scheduler me; }) != std::errc::function_not_supported)
 				  return 4;
@@ -107,6 +109,8 @@ TEST(Probe, Disabled)
 
 TEST(Probe, EachStatusHasItsSentence)
 {
-	EXPECT_STRNE(ums::to_string(ums::availability::available), ums::to_string(ums::availability::disabled));
-	EXPECT_STRNE(ums::to_string(ums::availability::disabled), ums::to_string(ums::availability::not_in_kernel));
+	EXPECT_STRNE(ums::to_string(ums::availability::available),
+		     ums::to_string(ums::availability::disabled));
+	EXPECT_STRNE(ums::to_string(ums::availability::disabled),
+		     ums::to_string(ums::availability::not_in_kernel));
 }

@@ -101,11 +101,13 @@ TEST(RunLoop, ArgumentsAndStopToken)
 	ums::run_loop loop({.schedulers = 2});
 	std::atomic<int> sum{0};
 	loop.spawn([&](int a, std::unique_ptr<int> b) { sum += a + *b; }, 1, std::make_unique<int>(2));
-	loop.spawn([&](std::stop_token token, int c) {
-		while (!token.stop_requested())
-			usleep(500);
-		sum += c;
-	}, 10);
+	loop.spawn(
+		[&](std::stop_token token, int c) {
+			while (!token.stop_requested())
+				usleep(500);
+			sum += c;
+		},
+		10);
 	loop.spawn([&] {
 		usleep(5000);
 		EXPECT_TRUE(loop.request_stop());
@@ -288,7 +290,8 @@ TEST(RunLoop, StatisticsWhileItRuns)
 	loop.run();
 	EXPECT_EQ(blocks_in(loop, SYS_clock_nanosleep), 1U);
 	EXPECT_GE(total(loop, &ums::scheduler_statistics::idle), 10ms);
-	EXPECT_EQ(total(loop, &ums::scheduler_statistics::switches), total(loop, &ums::scheduler_statistics::upcalls));
+	EXPECT_EQ(total(loop, &ums::scheduler_statistics::switches),
+		  total(loop, &ums::scheduler_statistics::upcalls));
 	EXPECT_GE(total(loop, &ums::scheduler_statistics::switches), 2U);
 }
 
@@ -316,6 +319,18 @@ TEST(RunLoop, AGuardReleasedBeforeRunEndsNothing)
 	loop.spawn([&] { ran = true; });
 	loop.run();
 	EXPECT_TRUE(ran);
+}
+
+TEST(RunLoop, AnotherThreadEndsItAndItIsGone)
+{
+	// Whoever releases the last guard must be done with the loop when run() returns.
+	for (int i = 0; i < 50; i++) {
+		auto loop = std::make_unique<ums::run_loop>(ums::run_loop::options{.schedulers = 4, .max_workers = 4});
+		auto guard = std::make_unique<ums::run_loop::work_guard>(*loop);
+		std::jthread other([&] { guard.reset(); });
+		loop->run();
+		loop.reset();
+	}
 }
 
 TEST(RunLoop, SlicePreempts)

@@ -39,7 +39,9 @@ TEST(Statistics, TableHasAllFiguresAndSums)
 			row += (row.empty() ? "" : " ") + word;
 		rows.push_back(row);
 	}
-	const auto has = [&](const char *row) { return std::find(rows.begin(), rows.end(), row) != rows.end(); };
+	const auto has = [&](const char *row) {
+		return std::find(rows.begin(), rows.end(), row) != rows.end();
+	};
 	EXPECT_TRUE(has("workers 5 6 11")) << out.str();
 	EXPECT_TRUE(has("blocks in system calls 37 2 39")) << out.str();
 	EXPECT_TRUE(has("in read 7 2 9")) << out.str();

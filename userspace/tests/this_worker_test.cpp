@@ -5,6 +5,7 @@
 #include "helpers.hpp"
 
 using test::error_of;
+using test::run;
 using test::run_all;
 using ums::reason;
 
@@ -35,10 +36,11 @@ TEST(ThisWorker, KnowsItsId)
 		inside = ums::this_worker::get_id();
 		is_worker = ums::this_worker::is_worker();
 		EXPECT_EQ(error_of([] { ums::scheduler no; }), std::errc::device_or_resource_busy);
-		EXPECT_EQ(error_of([&] { ums::this_worker::enter(list); }), std::errc::device_or_resource_busy);
+		EXPECT_EQ(error_of([&] { ums::this_worker::enter(list); }),
+			  std::errc::device_or_resource_busy);
 	});
 	const auto id = list.pop();
-	EXPECT_EQ(me.run(id).reason, reason::exited);
+	EXPECT_EQ(run(me, list, id).reason, reason::exited);
 	EXPECT_EQ(inside, id);
 	EXPECT_TRUE(is_worker);
 }
@@ -104,7 +106,8 @@ TEST(ThisWorker, EnterAndDetach)
 			ums::this_worker::detach();
 			EXPECT_FALSE(ums::this_worker::is_worker());
 			EXPECT_EQ(ums::query_thread().role, unsigned{UMS_ROLE_NONE});
-			EXPECT_EQ(error_of([] { ums::this_worker::detach(); }), std::errc::operation_not_permitted);
+			EXPECT_EQ(error_of([] { ums::this_worker::detach(); }),
+				  std::errc::operation_not_permitted);
 		}
 		while (!go_on) // runs beside the scheduler
 			std::this_thread::yield();
@@ -113,10 +116,10 @@ TEST(ThisWorker, EnterAndDetach)
 		ums::scheduler me;
 		for (unsigned i = 0; i < 3; i++) {
 			const auto id = list.pop();
-			auto e = me.run(id);
+			auto e = run(me, list, id);
 			EXPECT_EQ(e.reason, reason::yielded);
 			EXPECT_EQ(e.argument(), i);
-			e = me.run(id);
+			e = run(me, list, id);
 			EXPECT_EQ(e.reason, reason::detached);
 			EXPECT_EQ(e.worker, id);
 			EXPECT_TRUE(e.is_last());
@@ -155,7 +158,7 @@ TEST(ThisWorker, ADetachedWorkerIsStillJoined)
 			std::this_thread::yield();
 		ended = true;
 	});
-	EXPECT_EQ(me.run(list.pop()).reason, reason::detached);
+	EXPECT_EQ(run(me, list, list.pop()).reason, reason::detached);
 	// Its place is free already.
 	go_on = true;
 	w.join();
@@ -187,9 +190,9 @@ TEST(NoUpcallRegion, BlockingMakesNoUpcall)
 		usleep(2000);
 	});
 	const auto id = list.pop();
-	auto e = me.run(id);
+	auto e = run(me, list, id);
 	EXPECT_EQ(e.reason, reason::yielded);
-	e = me.run(id);
+	e = run(me, list, id);
 	EXPECT_EQ(e.reason, reason::blocked);
 	EXPECT_EQ(ums::query(id).blocks_syscall, 1U);
 	run_all(me, list, 1);
@@ -214,13 +217,13 @@ TEST(NoUpcallRegion, PreemptionWaitsForItsEnd)
 		still_inside = false;
 	});
 	const auto id = list.pop();
-	const auto e = me.run(id);
+	const auto e = run(me, list, id);
 	EXPECT_EQ(e.reason, reason::preempted);
 	EXPECT_EQ(e.why(), UMS_PREEMPT_ASKED);
 	EXPECT_TRUE(still_inside); // at the end of the outer one
 	EXPECT_EQ(list.slot(id).attention, 0U);
 	EXPECT_EQ(list.pop(), id);
-	EXPECT_EQ(me.run(id).reason, reason::exited);
+	EXPECT_EQ(run(me, list, id).reason, reason::exited);
 }
 
 TEST(NoUpcallRegion, ASliceWaitsForItsEnd)
@@ -231,12 +234,14 @@ TEST(NoUpcallRegion, ASliceWaitsForItsEnd)
 	ums::worker w(list, [&] {
 		auto &slot = list.slot(ums::this_worker::get_id());
 		const ums::this_worker::no_upcall_region region;
+		ums::this_worker::yield(); // the slice begins inside
 		while (!(__atomic_load_n(&slot.attention, __ATOMIC_RELAXED) & UMS_ATTN_PREEMPT))
 			;
 		left = true;
 	});
 	const auto id = list.pop();
-	const auto e = me.run(id, std::chrono::milliseconds(1));
+	EXPECT_EQ(run(me, list, id).reason, reason::yielded);
+	const auto e = run(me, list, id, std::chrono::milliseconds(1));
 	EXPECT_EQ(e.reason, reason::preempted);
 	EXPECT_EQ(e.why(), UMS_PREEMPT_SLICE);
 	EXPECT_TRUE(left);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// A scheduler goes on although its worker blocks while it holds a lock that everybody takes: malloc's, the loader's.
-// The proof: this program's own malloc and pthread_mutex_lock, which libums.so and the standard library use as well,
-// count their calls for each thread, and malloc has a lock that a worker can be made to hold while it blocks.
+// A scheduler goes on although its worker blocks while it holds a lock that everybody takes: malloc's, the
+// loader's. The proof: this program's own malloc and pthread_mutex_lock, which libums.so and the standard
+// library use as well, count their calls for each thread, and malloc has a lock that a worker can be made to
+// hold while it blocks.
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -161,7 +162,7 @@ TEST(UpcallPath, EveryEventOfTheScheduler)
 	bool errors_right = false;
 	expect_none(calls_of([&] {
 		std::error_code ec;
-		reasons[0] = me.run(id, {}, ec).reason;
+		reasons[0] = test::run(me, list, id).reason;
 		reasons[1] = me.run(id, {}, ec).reason;
 		me.run(id, {}, ec);
 		errors_right = ec == ums::errc::blocked;
@@ -169,7 +170,7 @@ TEST(UpcallPath, EveryEventOfTheScheduler)
 		list.wait(ec);
 		const auto again = list.try_pop();
 		reasons[2] = me.run(*again, {}, ec).reason;
-		reasons[3] = me.run(list.pop(), {}, ec).reason;
+		reasons[3] = test::run(me, list, list.pop()).reason;
 	}));
 	EXPECT_EQ(reasons[0], ums::reason::yielded);
 	EXPECT_EQ(reasons[1], ums::reason::blocked);
@@ -201,19 +202,18 @@ TEST(UpcallPath, AWorkerBlocksInsideMalloc)
 
 	blocking_fd = p.in();
 	armed = true;
-	ums::event first, second, third;
+	ums::event first, second;
 	int events = 0;
 	bool was_blocked = false;
 	expect_none(calls_of([&] {
 		std::error_code ec;
-		first = me.run(id, {}, ec);
-		second = me.run(needy_id, {}, ec);
+		first = test::run(me, list, id);
+		second = test::run(me, list, needy_id);
 		for (int i = 0; i < 10; i++)
-			me.run(other_id, {}, ec);
+			test::run(me, list, other_id);
 		was_blocked = list.state(id) == ums::worker_state::blocked && progress == 10;
-		third = me.run(other_id, {}, ec);
 		// All three end now.
-		events = third.is_last();
+		events = me.run(other_id, {}, ec).is_last();
 		while (events < 3)
 			events += me.run(list.pop(), {}, ec).is_last();
 	}));
@@ -259,9 +259,9 @@ TEST(UpcallPath, AWorkerBlocksInsideDlopen)
 	int ended = 0;
 	expect_none(calls_of([&] {
 		std::error_code ec;
-		second = me.run(needy_id, {}, ec);
+		second = test::run(me, list, needy_id);
 		for (int i = 0; i < 10; i++)
-			me.run(other_id, {}, ec);
+			test::run(me, list, other_id);
 		ended = me.run(other_id, {}, ec).is_last();
 		while (ended < 3)
 			ended += me.run(list.pop(), {}, ec).is_last();
@@ -270,6 +270,7 @@ TEST(UpcallPath, AWorkerBlocksInsideDlopen)
 	EXPECT_EQ(progress, 10);
 	ASSERT_NE(loaded, nullptr) << dlerror();
 	EXPECT_EQ(*static_cast<int *>(dlsym(loaded, "blocking_constructor_byte")), 'c');
+	dlclose(loaded);
 	unsetenv("BLOCKING_CONSTRUCTOR_FD");
 }
 
@@ -280,12 +281,14 @@ TEST(UpcallPath, RunLoopGoesOnWhileAWorkerHoldsTheHeap)
 	calls *scheduler = &mine; // this thread is the loop's only scheduler
 	calls at_start{}, at_end{};
 	std::atomic<bool> holds{false};
+	std::atomic<int> begun{0};
 	int progress = 0;
 	blocking_fd = p.in();
 
 	// Made before: making a worker needs the heap.
 	for (int k = 0; k < 5; k++)
 		loop.spawn([&] {
+			begun++;
 			while (!holds)
 				usleep(500);
 			for (int i = 0; i < 10; i++) {
@@ -298,7 +301,8 @@ TEST(UpcallPath, RunLoopGoesOnWhileAWorkerHoldsTheHeap)
 				p.give();
 		});
 	loop.spawn([&] {
-		usleep(1000); // the others have begun
+		while (begun < 5)
+			usleep(500);
 		at_start = *scheduler;
 		armed = true;
 		holds = true;

@@ -18,7 +18,7 @@ namespace ums {
 
 /// What the kernel says of a worker.
 enum class worker_state : std::uint32_t {
-	none = UMS_STATE_NONE,       ///< the slot was never used, or its worker is a plain thread now
+	none = UMS_STATE_NONE,	     ///< the slot was never used, or its worker is a plain thread now
 	running = UMS_STATE_RUNNING, ///< a scheduler runs it
 	blocked = UMS_STATE_BLOCKED, ///< sleeps, or goes on, in the kernel
 	ready = UMS_STATE_READY,     ///< can be executed
@@ -33,6 +33,7 @@ namespace detail {
 struct list_pages {
 	ums_list map{};
 	std::atomic<std::uint32_t> reserved{0}; // places promised to ums::worker objects
+	std::atomic<bool> closing{false};	// close() was called; the kernel's word for it comes later
 
 	list_pages() = default;
 	list_pages(const list_pages &) = delete;
@@ -139,7 +140,8 @@ public:
 		return *ums_list_slot(&pages_->map, static_cast<std::uint64_t>(id));
 	}
 
-	/// The state of a worker at this moment; none if the slot is no longer its own. Precondition: owns(id).
+	/// The state of a worker at this moment; none if the slot is no longer its own. Precondition:
+	/// owns(id).
 	worker_state state(worker_id id) const noexcept;
 
 	/// What the application attached to a worker: a number or a pointer. Precondition: owns(id).
@@ -163,7 +165,8 @@ private:
 		using clock = std::chrono::steady_clock;
 		const auto now = clock::now();
 		// A timeout that does not fit is as good as for ever.
-		if (std::chrono::duration<double>(timeout) > std::chrono::duration<double>(clock::time_point::max() - now))
+		if (std::chrono::duration<double>(timeout) >
+		    std::chrono::duration<double>(clock::time_point::max() - now))
 			return clock::time_point::max();
 		return now + std::chrono::ceil<clock::duration>(timeout);
 	}

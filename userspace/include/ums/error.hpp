@@ -12,12 +12,12 @@ namespace ums {
 /// Why a worker could not be executed or preempted. Windows' ExecuteUmsThread answered most of these with
 /// ERROR_RETRY; here each has its own code, and none asks for a retry.
 enum class errc {
-	no_such_worker = ESRCH,    ///< there was never one of this id, or its list is closed
-	ended = ESTALE,            ///< it has ended, or has become an ordinary thread
-	running = EBUSY,           ///< a scheduler runs it already
-	blocked = EAGAIN,          ///< run: it is blocked in the kernel; preempt: no scheduler runs it
-	on_list = EEXIST,          ///< it is still on its completion list: take it from there first
-	not_a_scheduler = EPERM,   ///< the calling thread is no scheduler
+	no_such_worker = ESRCH,	 ///< there was never one of this id, or its list is closed
+	ended = ESTALE,		 ///< it has ended, or has become an ordinary thread
+	running = EBUSY,	 ///< a scheduler runs it already
+	blocked = EAGAIN,	 ///< run: it is blocked in the kernel; preempt: no scheduler runs it
+	on_list = EEXIST,	 ///< it is still on its completion list: take it from there first
+	not_a_scheduler = EPERM, ///< the calling thread is no scheduler
 };
 
 /// The category of ums::errc. Its codes also compare equal to the std::errc of the same error number.

@@ -19,35 +19,35 @@
 
 namespace ums {
 
-/// A ready-made scheduler: N threads that run workers first in, first out. Each has a completion list and a queue
-/// of its own; a new worker goes to the less loaded of two schedulers picked at random (as in Photon). One with
-/// nothing to run sleeps in the kernel. A worker that yields is queued again at the end, one that was blocked or
-/// preempted when it comes back.
+/// A ready-made scheduler: N threads that run workers first in, first out. Each has a completion list and a
+/// queue of its own; a new worker goes to the less loaded of two schedulers picked at random (as in Photon).
+/// One with nothing to run sleeps in the kernel. A worker that yields is queued again at the end, one that
+/// was blocked or preempted when it comes back.
 ///
-/// spawn(), request_stop() and all const members may be called by any thread at any time: by workers, by ordinary
-/// threads, before run().
+/// spawn(), request_stop() and all const members may be called by any thread at any time: by workers, by
+/// ordinary threads, before run().
 ///
 /// The child of fork() inherits no workers and no schedulers; it must not touch the loop.
 class UMS_EXPORT run_loop
 {
 public:
 	struct options {
-		unsigned schedulers = 0;              ///< 0: one for each processor that the caller may use
-		bool pin = false;                     ///< each scheduler, and its workers, to one processor
-		std::uint32_t max_workers = 8192;     ///< for each scheduler, at the same time
-		std::chrono::nanoseconds slice{0};    ///< wall time before a worker is preempted; 0: never
+		unsigned schedulers = 0;	   ///< 0: one for each processor that the caller may use
+		bool pin = false;		   ///< each scheduler, and its workers, to one processor
+		std::uint32_t max_workers = 8192;  ///< for each scheduler, at the same time
+		std::chrono::nanoseconds slice{0}; ///< wall time before a worker is preempted; 0: never
 	};
 
 	struct spawn_options {
-		std::string name = {};                ///< of the thread; 15 bytes are kept
-		std::size_t stack_size = 0;           ///< bytes; 0: the default of pthread_create(3)
+		std::string name = {};	    ///< of the thread; 15 bytes are kept
+		std::size_t stack_size = 0; ///< bytes; 0: the default of pthread_create(3)
 	};
 
 	/// One of the loop's workers at this moment.
 	struct worker_info {
 		worker_id id = worker_id::none;
 		std::string name;
-		unsigned scheduler = 0;               ///< index of the one that it belongs to
+		unsigned scheduler = 0; ///< index of the one that it belongs to
 		worker_state state = worker_state::none;
 	};
 
@@ -75,11 +75,11 @@ public:
 	run_loop(const run_loop &) = delete;
 	run_loop &operator=(const run_loop &) = delete;
 
-	/// Makes a worker that calls @p f with @p args, with the loop's stop token first if it takes one. Nobody joins
-	/// it; an exception that escapes calls std::terminate().
-	/// If the kernel refuses the new thread as a worker for lack of memory, it runs as an ordinary thread.
-	/// Throws std::system_error: operation_canceled (run() has ended), no_space_on_device (every scheduler has its
-	/// maximum of workers), resource_unavailable_try_again (no thread); std::bad_alloc.
+	/// Makes a worker that calls @p f with @p args, with the loop's stop token first if it takes one.
+	/// Nobody joins it; an exception that escapes calls std::terminate(). If the kernel refuses the new
+	/// thread as a worker for lack of memory, it runs as an ordinary thread. Throws std::system_error:
+	/// operation_canceled (run() has ended), no_space_on_device (every scheduler has its maximum of
+	/// workers), resource_unavailable_try_again (no thread); std::bad_alloc.
 	template <class F, class... Args>
 		requires(!std::is_same_v<std::remove_cvref_t<F>, spawn_options>)
 	void spawn(F &&f, Args &&...args)
@@ -93,10 +93,10 @@ public:
 		start(opts, detail::make_body(std::forward<F>(f), std::forward<Args>(args)...));
 	}
 
-	/// Runs workers until none is left and no work_guard exists; then every scheduler stops. The calling thread,
-	/// an ordinary one, is the first scheduler meanwhile. Once only.
-	/// Throws std::system_error: operation_canceled (was called before); whatever a scheduler could not be made for,
-	/// in which case no worker has run and it may be called again.
+	/// Runs workers until none is left and no work_guard exists; then every scheduler stops. The calling
+	/// thread, an ordinary one, is the first scheduler meanwhile. Once only. Throws std::system_error:
+	/// operation_canceled (was called before); whatever a scheduler could not be made for, in which case
+	/// no worker has run and it may be called again.
 	void run();
 
 	/// Asks the workers that took a stop token to stop.

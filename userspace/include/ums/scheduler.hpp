@@ -16,12 +16,12 @@ namespace ums {
 
 /// Why scheduler::run() returned.
 enum class reason : std::uint32_t {
-	none = 0,                          ///< the worker did not run: see the error code
-	blocked = UMS_UPCALL_BLOCKED,      ///< sleeps in the kernel; comes back on its completion list
-	yielded = UMS_UPCALL_YIELDED,      ///< called this_worker::yield(); is the scheduler's, on no list
-	preempted = UMS_UPCALL_PREEMPTED,  ///< was stopped; is on its completion list
-	exited = UMS_UPCALL_EXITED,        ///< has ended
-	detached = UMS_UPCALL_DETACHED,    ///< has become an ordinary thread
+	none = 0,			  ///< the worker did not run: see the error code
+	blocked = UMS_UPCALL_BLOCKED,	  ///< sleeps in the kernel; comes back on its completion list
+	yielded = UMS_UPCALL_YIELDED,	  ///< called this_worker::yield(); is the scheduler's, on no list
+	preempted = UMS_UPCALL_PREEMPTED, ///< was stopped; is on its completion list
+	exited = UMS_UPCALL_EXITED,	  ///< has ended
+	detached = UMS_UPCALL_DETACHED,	  ///< has become an ordinary thread
 };
 
 /// What happened to the worker that a scheduler ran. (Windows' "blocked" did not say who, and stood for
@@ -89,8 +89,8 @@ public:
 	~scheduler();
 
 	/// Runs a worker until it blocks, yields, is preempted, ends or detaches, and tells which. The worker
-	/// must have been taken from its completion list, or have yielded. With a @p slice that is not zero it
-	/// is preempted after that much wall time.
+	/// must have been taken from its completion list, or have yielded. With a @p slice that is not zero
+	/// it is preempted after that much wall time.
 	///
 	/// On error ums::errc says why the worker did not run, and the event's reason is none.
 	event run(worker_id id, std::chrono::nanoseconds slice, std::error_code &ec) noexcept;
@@ -117,14 +117,14 @@ private:
 
 /// An upcall entry point for those who do without scheduler: it is called for every upcall on a fresh stack
 /// and must not return, but call ums_execute() or ums_scheduler_exit(); see <linux/ums.h>.
-using raw_entry = void(std::uint64_t reason, std::uint64_t worker, std::uint64_t detail, std::uint64_t unspecified,
-		       std::uint64_t arg);
+using raw_entry = void(std::uint64_t reason, std::uint64_t worker, std::uint64_t detail,
+		       std::uint64_t unspecified, std::uint64_t arg);
 
 /// The calling thread becomes a scheduler with an entry point of its own, which starts at once with
 /// UMS_UPCALL_STARTUP and @p startup as its detail, on @p stack, at least UMS_MIN_STACK bytes that stay the
 /// caller's property. Returns only if that fails, with the reason. A signal handler may run on top of the
 /// upcall: leave room for it.
-UMS_EXPORT std::error_code raw_scheduler_enter(raw_entry *entry, std::span<std::byte> stack, std::uint64_t arg,
-					       std::uint64_t startup = 0) noexcept;
+UMS_EXPORT std::error_code raw_scheduler_enter(raw_entry *entry, std::span<std::byte> stack,
+					       std::uint64_t arg, std::uint64_t startup = 0) noexcept;
 
 } // namespace ums

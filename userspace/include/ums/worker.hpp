@@ -71,7 +71,7 @@ struct worker_shared {
 	std::atomic<pid_t> tid{0};
 	std::atomic<std::uint64_t> id{0};
 	std::atomic<bool> counted{true}; // holds a place in pages->reserved
-	int error = 0;                   // of ums_worker_enter(); read after the thread was joined
+	int error = 0;			 // of ums_worker_enter(); read after the thread was joined
 
 	// Gives the place back, once.
 	void release() noexcept;
@@ -95,17 +95,17 @@ public:
 	using native_handle_type = pthread_t;
 
 	struct options {
-		std::string name = {};         ///< of the thread; 15 bytes are kept
-		std::size_t stack_size = 0;    ///< bytes; 0: the default of pthread_create(3)
-		std::uint64_t user_data = 0;   ///< for completion_list::user_data()
+		std::string name = {};	     ///< of the thread; 15 bytes are kept
+		std::size_t stack_size = 0;  ///< bytes; 0: the default of pthread_create(3)
+		std::uint64_t user_data = 0; ///< for completion_list::user_data()
 	};
 
 	/// No worker.
 	worker() noexcept = default;
 
 	/// Makes a thread that becomes a worker of @p list, and returns when the thread exists.
-	/// Throws std::system_error: bad_file_descriptor (the list is closed), no_space_on_device (the list has
-	/// its maximum of workers), resource_unavailable_try_again (no thread); std::bad_alloc.
+	/// Throws std::system_error: bad_file_descriptor (the list is closed), no_space_on_device (the list
+	/// has its maximum of workers), resource_unavailable_try_again (no thread); std::bad_alloc.
 	template <class F, class... Args>
 		requires(!std::is_same_v<std::remove_cvref_t<F>, options>)
 	explicit worker(completion_list &list, F &&f, Args &&...args)

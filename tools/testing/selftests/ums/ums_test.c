@@ -148,10 +148,10 @@ unsigned int list_pop_many(struct list *l, __u64 *ids, unsigned int n)
 
 __u64 list_pop(struct list *l)
 {
-	__u64 id = 0;
+	__u64 id;
 
-	list_pop_many(l, &id, 1);
-	return id;
+	/* A failed attempt leaves an id behind that somebody else has taken. */
+	return list_pop_many(l, &id, 1) ? id : 0;
 }
 
 __u64 list_pop_wait(struct list *l)
