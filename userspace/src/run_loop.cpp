@@ -308,7 +308,7 @@ void run_loop::run()
 		}
 
 	// Whoever ended the loop, perhaps an ordinary thread with a work_guard, must have let go of it.
-	lists_closed.wait(false, std::memory_order_acquire);
+	impl_->lists_closed.wait(false, std::memory_order_acquire);
 }
 
 bool run_loop::request_stop() noexcept

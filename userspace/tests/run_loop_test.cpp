@@ -325,7 +325,8 @@ TEST(RunLoop, AnotherThreadEndsItAndItIsGone)
 {
 	// Whoever releases the last guard must be done with the loop when run() returns.
 	for (int i = 0; i < 50; i++) {
-		auto loop = std::make_unique<ums::run_loop>(ums::run_loop::options{.schedulers = 4, .max_workers = 4});
+		auto loop = std::make_unique<ums::run_loop>(
+			ums::run_loop::options{.schedulers = 4, .max_workers = 4});
 		auto guard = std::make_unique<ums::run_loop::work_guard>(*loop);
 		std::jthread other([&] { guard.reset(); });
 		loop->run();
