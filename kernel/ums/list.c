@@ -435,15 +435,14 @@ free_list:
  * it. See Documentation/userspace-api/ums.rst for its pages.
  *
  * Return: a file descriptor, close-on-exec, or
- *
- * - %-EPERM: kernel.ums_disabled refuses the caller;
- * - %-EINVAL: @size is smaller than UMS_CREATE_ARGS_SIZE_VER0, a flag is
+ * * %-EPERM: kernel.ums_disabled refuses the caller;
+ * * %-EINVAL: @size is smaller than UMS_CREATE_ARGS_SIZE_VER0, a flag is
  *   unknown, or max_workers is 0 or more than UMS_MAX_WORKERS;
- * - %-E2BIG: @size is larger than a page, or what lies behind the fields that
+ * * %-E2BIG: @size is larger than a page, or what lies behind the fields that
  *   this kernel knows is not 0;
- * - %-EFAULT: @uargs cannot be read or written;
- * - %-ENOSPC: the process has UMS_MAX_LISTS lists;
- * - %-EMFILE, %-ENFILE, %-ENOMEM.
+ * * %-EFAULT: @uargs cannot be read or written;
+ * * %-ENOSPC: the process has UMS_MAX_LISTS lists;
+ * * %-EMFILE, %-ENFILE, %-ENOMEM.
  */
 SYSCALL_DEFINE2(ums_create, struct ums_create_args __user *, uargs, size_t, size)
 {

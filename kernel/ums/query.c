@@ -157,13 +157,12 @@ static int ums_copy_to_user(void __user *dst, size_t usize, const void *src, siz
  *	is set to 0
  *
  * Return: 0, or
- *
- * - %-EINVAL: @which is unknown, @size is smaller than in the first version,
+ * * %-EINVAL: @which is unknown, @size is smaller than in the first version,
  *   or @id is not 0 for UMS_QUERY_ABI;
- * - %-E2BIG: @size is larger than a page;
- * - %-EFAULT: @info cannot be written;
- * - %-ESRCH: the process has, or had, no such worker or thread;
- * - %-ESTALE: the worker has ended, and its slot was taken by another, or it
+ * * %-E2BIG: @size is larger than a page;
+ * * %-EFAULT: @info cannot be written;
+ * * %-ESRCH: the process has, or had, no such worker or thread;
+ * * %-ESTALE: the worker has ended, and its slot was taken by another, or it
  *   was detached.
  */
 SYSCALL_DEFINE4(ums_query, unsigned int, which, u64, id, void __user *, info, size_t, size)
@@ -208,10 +207,9 @@ SYSCALL_DEFINE4(ums_query, unsigned int, which, u64, id, void __user *, info, si
  * @value: the new value
  *
  * Return: 0, or
- *
- * - %-EINVAL: @which is unknown;
- * - %-ESRCH: there is no such worker, or its list is closed;
- * - %-ESTALE: it has ended.
+ * * %-EINVAL: @which is unknown;
+ * * %-ESRCH: there is no such worker, or its list is closed;
+ * * %-ESTALE: it has ended.
  */
 SYSCALL_DEFINE3(ums_set, unsigned int, which, u64, id, u64, value)
 {

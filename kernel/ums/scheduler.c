@@ -138,16 +138,15 @@ void ums_scheduler_end(struct ums_scheduler *sched)
  * @size: its size in the program that calls
  *
  * Return: on success it does not return, but begins with the upcall STARTUP.
- *
- * - %-EPERM: kernel.ums_disabled refuses the caller;
- * - %-EINVAL: @size is smaller than UMS_SCHEDULER_ARGS_SIZE_VER0, a flag is
+ * * %-EPERM: kernel.ums_disabled refuses the caller;
+ * * %-EINVAL: @size is smaller than UMS_SCHEDULER_ARGS_SIZE_VER0, a flag is
  *   unknown, or the stack is smaller than UMS_MIN_STACK;
- * - %-E2BIG: @size is larger than a page, or what lies behind the fields that
+ * * %-E2BIG: @size is larger than a page, or what lies behind the fields that
  *   this kernel knows is not 0;
- * - %-EFAULT: @uargs cannot be read, or entry point or stack are not in the
+ * * %-EFAULT: @uargs cannot be read, or entry point or stack are not in the
  *   user's address space;
- * - %-EBUSY: the thread is a worker or a scheduler;
- * - %-ENOMEM.
+ * * %-EBUSY: the thread is a worker or a scheduler;
+ * * %-ENOMEM.
  */
 SYSCALL_DEFINE2(ums_scheduler_enter, const struct ums_scheduler_args __user *, uargs,
 		size_t, size)
@@ -197,9 +196,8 @@ SYSCALL_DEFINE2(ums_scheduler_enter, const struct ums_scheduler_args __user *, u
  * @flags: must be 0
  *
  * Return: 0, or
- *
- * - %-EINVAL: a flag is unknown;
- * - %-EPERM: the caller is no scheduler.
+ * * %-EINVAL: a flag is unknown;
+ * * %-EPERM: the caller is no scheduler.
  */
 SYSCALL_DEFINE1(ums_scheduler_exit, unsigned int, flags)
 {
@@ -325,14 +323,13 @@ static void ums_count_event(struct ums_scheduler *sched, u64 start)
  *
  * Return: on success it does not return, but goes on with the upcall that
  * tells what became of the worker.
- *
- * - %-EINVAL: a flag is unknown;
- * - %-EPERM: the caller is no scheduler;
- * - %-ESRCH: there is no such worker, or its list is closed;
- * - %-ESTALE: it has ended;
- * - %-EBUSY: a scheduler runs it;
- * - %-EAGAIN: it is blocked in the kernel;
- * - %-EEXIST: it is still on its completion list.
+ * * %-EINVAL: a flag is unknown;
+ * * %-EPERM: the caller is no scheduler;
+ * * %-ESRCH: there is no such worker, or its list is closed;
+ * * %-ESTALE: it has ended;
+ * * %-EBUSY: a scheduler runs it;
+ * * %-EAGAIN: it is blocked in the kernel;
+ * * %-EEXIST: it is still on its completion list.
  */
 SYSCALL_DEFINE3(ums_execute, u64, id, u64, slice, unsigned int, flags)
 {

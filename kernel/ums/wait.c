@@ -95,14 +95,13 @@ static long ums_wait_restart(struct restart_block *restart)
  * By then another may have taken it: look, and wait again.
  *
  * Return: 0 when the list is not empty, or
- *
- * - %-EBADF: @fd is not open, or the list was closed while waiting;
- * - %-EINVAL: @fd is no completion list, @timeout is no valid time, or a flag
+ * * %-EBADF: @fd is not open, or the list was closed while waiting;
+ * * %-EINVAL: @fd is no completion list, @timeout is no valid time, or a flag
  *   is unknown;
- * - %-EXDEV: the list belongs to another process;
- * - %-EFAULT: @timeout cannot be read;
- * - %-ETIMEDOUT: the time has passed and the list is empty;
- * - %-EINTR: a signal handler ran.
+ * * %-EXDEV: the list belongs to another process;
+ * * %-EFAULT: @timeout cannot be read;
+ * * %-ETIMEDOUT: the time has passed and the list is empty;
+ * * %-EINTR: a signal handler ran.
  */
 SYSCALL_DEFINE3(ums_wait, int, fd,
 		const struct __kernel_timespec __user *, timeout,

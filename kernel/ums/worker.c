@@ -341,18 +341,17 @@ void ums_worker_orphan(struct ums_worker *worker, struct ums_scheduler *sched)
  * be executed.
  *
  * Return: the id of the worker, when it is executed first, or
- *
- * - %-EPERM: kernel.ums_disabled refuses the caller;
- * - %-EBADF: @fd is not open, or the list is closed;
- * - %-EINVAL: @fd is no completion list, @size is smaller than
+ * * %-EPERM: kernel.ums_disabled refuses the caller;
+ * * %-EBADF: @fd is not open, or the list is closed;
+ * * %-EINVAL: @fd is no completion list, @size is smaller than
  *   UMS_WORKER_ARGS_SIZE_VER0, or a flag is unknown;
- * - %-E2BIG: @size is larger than a page, or what lies behind the fields that
+ * * %-E2BIG: @size is larger than a page, or what lies behind the fields that
  *   this kernel knows is not 0;
- * - %-EFAULT: @uargs cannot be read;
- * - %-EXDEV: the list belongs to another process;
- * - %-EBUSY: the thread is a worker or a scheduler;
- * - %-ENOSPC: the list has its greatest number of workers;
- * - %-ENOMEM.
+ * * %-EFAULT: @uargs cannot be read;
+ * * %-EXDEV: the list belongs to another process;
+ * * %-EBUSY: the thread is a worker or a scheduler;
+ * * %-ENOSPC: the list has its greatest number of workers;
+ * * %-ENOMEM.
  */
 SYSCALL_DEFINE3(ums_worker_enter, int, fd,
 		const struct ums_worker_args __user *, uargs, size_t, size)
@@ -422,9 +421,8 @@ put_list:
  * The scheduler that runs it gets the upcall DETACHED.
  *
  * Return: 0, or
- *
- * - %-EINVAL: a flag is unknown;
- * - %-EPERM: the caller is no worker.
+ * * %-EINVAL: a flag is unknown;
+ * * %-EPERM: the caller is no worker.
  */
 SYSCALL_DEFINE1(ums_detach, unsigned int, flags)
 {
@@ -448,9 +446,8 @@ SYSCALL_DEFINE1(ums_detach, unsigned int, flags)
  * whoever takes it from the list.
  *
  * Return: 0, when the worker is executed again, or
- *
- * - %-EINVAL: a flag is unknown;
- * - %-EPERM: the caller is no worker.
+ * * %-EINVAL: a flag is unknown;
+ * * %-EPERM: the caller is no worker.
  */
 SYSCALL_DEFINE2(ums_yield, u64, arg, unsigned int, flags)
 {
@@ -502,11 +499,10 @@ SYSCALL_DEFINE2(ums_yield, u64, arg, unsigned int, flags)
  * it has reset no_upcall.
  *
  * Return: 0, or
- *
- * - %-EINVAL: a flag is unknown;
- * - %-ESRCH: there is no such worker, or its list is closed;
- * - %-ESTALE: it has ended;
- * - %-EAGAIN: no scheduler runs it.
+ * * %-EINVAL: a flag is unknown;
+ * * %-ESRCH: there is no such worker, or its list is closed;
+ * * %-ESTALE: it has ended;
+ * * %-EAGAIN: no scheduler runs it.
  */
 SYSCALL_DEFINE2(ums_preempt, u64, id, unsigned int, flags)
 {

@@ -248,10 +248,10 @@ UMS_INLINE unsigned int ums_list_pop_many(const struct ums_list *list, __u64 *id
 /* Take the longest published worker. Returns its id, or 0: the list is empty. */
 UMS_INLINE __u64 ums_list_pop(const struct ums_list *list)
 {
-	__u64 id = 0;
+	__u64 id;
 
-	ums_list_pop_many(list, &id, 1);
-	return id;
+	/* An attempt that failed has left an id there which somebody else took. */
+	return ums_list_pop_many(list, &id, 1) ? id : 0;
 }
 
 /* The slot of a worker of this list. */
