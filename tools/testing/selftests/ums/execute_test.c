@@ -596,4 +596,48 @@ TEST(affinity_and_priority)
 	EXPECT_EQ(0, worker_run_to_end(&s, &l, id));
 }
 
+/*
+ * A worker that slept where its scheduler runs could be given the CPU at once;
+ * but not when its mask has been changed meanwhile.
+ */
+TEST(affinity_changed_while_parked)
+{
+	struct placement of_worker;
+	struct worker w = {};
+	int first = -1, last = -1, i;
+	cpu_set_t all, one;
+	struct sched s;
+	struct list l;
+	__u64 id;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(all), &all));
+	for (i = 0; i < CPU_SETSIZE; i++)
+		if (CPU_ISSET(i, &all)) {
+			if (first < 0)
+				first = i;
+			last = i;
+		}
+	CPU_ZERO(&one);
+	CPU_SET(first, &one);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
+	ASSERT_EQ(0, list_open(&l, 1));
+	id = worker_start_pop(&w, &l, tells_where, &of_worker);
+	ASSERT_EQ(0, sched_setaffinity(w.tid, sizeof(one), &one));
+
+	ASSERT_EQ(0, sched_enter(&s));
+	for (i = 0; i < 4; i++) {
+		if (i == 2) {
+			CPU_ZERO(&one);
+			CPU_SET(last, &one);
+			ASSERT_EQ(0, sched_setaffinity(w.tid, sizeof(one), &one));
+		}
+		ASSERT_EQ(0, sched_run(&s, id, 0));
+		ASSERT_EVENT(&s, UMS_UPCALL_YIELDED, id, i);
+		EXPECT_EQ(i < 2 ? first : last, of_worker.cpu);
+		EXPECT_EQ(first, sched_getcpu());
+	}
+	EXPECT_EQ(0, worker_run_to_end(&s, &l, id));
+}
+
 TEST_HARNESS_MAIN
