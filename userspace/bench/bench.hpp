@@ -51,7 +51,7 @@ inline double median(std::vector<double> v)
 
 // Windows of one row, and those thrown away first: caches of the kernel's
 // allocators, lazily bound functions and untouched pages belong to no operation.
-constexpr unsigned windows = 301, warm_up = 20;
+constexpr unsigned windows = 601, warm_up = 20;
 
 // One window: @ops times op().
 template <class Op> std::uint64_t window(unsigned ops, Op &op)

@@ -15,7 +15,7 @@ import (
 func now() uint64
 
 const (
-	windows = 301
+	windows = 601
 	warmUp  = 20
 	ops     = 200
 )
