@@ -22,6 +22,13 @@ struct seq_file;
  */
 bool ums_worker_sleeping(struct task_struct *tsk);
 
+/*
+ * try_to_wake_up() of a task whose saved_state matched; see ums_waking() and
+ * ums_worker_woken() in kernel/ums/hold.c.
+ */
+bool __ums_waking(struct task_struct *tsk);
+void ums_worker_woken(struct task_struct *tsk);
+
 /* kernel/sched/core.c */
 bool sched_hand_over(struct task_struct *next, unsigned int state, raw_spinlock_t *lock);
 
@@ -43,6 +50,12 @@ int proc_pid_ums(struct seq_file *m, struct pid_namespace *ns, struct pid *pid,
 void arch_ums_upcall(struct pt_regs *regs, unsigned long entry,
 		     unsigned long stack, u64 reason, u64 worker, u64 detail,
 		     u64 arg);
+
+/* Under p->pi_lock, or for current. */
+static inline bool ums_waking(struct task_struct *tsk)
+{
+	return unlikely(tsk->flags & PF_UMS_WORKER) && __ums_waking(tsk);
+}
 
 /* A new task is an ordinary thread, whatever made it. */
 static inline void ums_fork(struct task_struct *tsk)
@@ -73,6 +86,8 @@ static inline void ums_free_signal(struct signal_struct *sig)
 #else /* CONFIG_UMS */
 
 static inline bool ums_worker_sleeping(struct task_struct *tsk) { return false; }
+static inline bool ums_waking(struct task_struct *tsk) { return false; }
+static inline void ums_worker_woken(struct task_struct *tsk) { }
 static inline void ums_exit_to_user_mode(void) { }
 static inline void ums_fork(struct task_struct *tsk) { }
 static inline void ums_exit(struct task_struct *tsk, long code) { }

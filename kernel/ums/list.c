@@ -30,6 +30,7 @@ static const struct file_operations ums_list_fops;
 
 static void ums_list_free(struct ums_list *list)
 {
+	irq_work_sync(&list->poll_work);
 	ums_process_put(list->proc);
 	vfree(list->header);
 	/* A look-up may still have found either. */
@@ -69,6 +70,34 @@ struct ums_list *ums_list_from_fd(int fd)
 
 	refcount_inc(&list->refs);
 	return list;
+}
+
+/*
+ * Takes the thread that has waited longest from the waiters. It may leave by
+ * itself at any time, so wake it in the RCU read section of this call. Under
+ * the list's lock.
+ */
+static struct task_struct *ums_list_next_waiter(struct ums_list *list)
+{
+	struct ums_waiter *waiter;
+
+	waiter = list_first_entry_or_null(&list->waiters, struct ums_waiter, node);
+	if (!waiter)
+		return NULL;
+
+	list_del_init(&waiter->node);
+	return waiter->task;
+}
+
+static struct task_struct *ums_list_take_waiter(struct ums_list *list)
+{
+	struct task_struct *task;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&list->lock, flags);
+	task = ums_list_next_waiter(list);
+	raw_spin_unlock_irqrestore(&list->lock, flags);
+	return task;
 }
 
 /* Is there a worker to be taken? By the word of user space. */
@@ -153,23 +182,25 @@ void ums_list_remove(struct ums_list *list, u64 id, bool exited, int status)
 	raw_spin_unlock_irqrestore(&list->lock, flags);
 }
 
-/**
- * ums_list_publish - put a worker on its list
- * @worker: the calling thread, READY and marked UMS_POS_PUBLISHING
- *
- * As soon as the tail has moved, it can be taken and executed. A worker is on
+static void ums_list_wake_pollers(struct irq_work *work)
+{
+	struct ums_list *list = container_of(work, struct ums_list, poll_work);
+
+	__wake_up(&list->poll, TASK_NORMAL, 1, poll_to_key(EPOLLIN | EPOLLRDNORM));
+}
+
+/*
+ * As soon as the tail has moved, the worker can be taken and executed. It is on
  * the ring at most once, for it is executed, and so published again, only
  * after it was taken; so the ring, with a place for each slot, has room. A
  * process that writes nonsense to the head may overwrite its own entries.
  *
- * Return: a thread from ums_wait(), which the caller has to wake inside the RCU
- * read section in which it called; or NULL.
+ * Return: as ums_list_publish().
  */
-struct task_struct *ums_list_publish(struct ums_worker *worker)
+static struct task_struct *ums_list_put_on_ring(struct ums_worker *worker)
 {
 	struct ums_list *list = worker->list;
-	struct task_struct *task = NULL;
-	struct ums_waiter *waiter;
+	struct task_struct *task;
 	unsigned long flags;
 	u64 position;
 
@@ -181,14 +212,24 @@ struct task_struct *ums_list_publish(struct ums_worker *worker)
 	/* Pairs with the load-acquire of the tail by consumers in user space. */
 	smp_store_release(&list->header->tail, position + 1);
 
-	waiter = list_first_entry_or_null(&list->waiters, struct ums_waiter, node);
-	if (waiter) {
-		list_del_init(&waiter->node);
-		task = waiter->task;
-	}
+	task = ums_list_next_waiter(list);
 	raw_spin_unlock_irqrestore(&list->lock, flags);
 
 	trace_ums_publish(worker->id, position);
+	return task;
+}
+
+/**
+ * ums_list_publish - put a worker on its list
+ * @worker: the calling thread, READY and marked UMS_POS_PUBLISHING
+ *
+ * Return: a thread from ums_wait(), which the caller has to wake inside the RCU
+ * read section in which it called; or NULL.
+ */
+struct task_struct *ums_list_publish(struct ums_worker *worker)
+{
+	struct task_struct *task = ums_list_put_on_ring(worker);
+	struct ums_list *list = worker->list;
 
 	/*
 	 * wq_has_sleeper() has the barrier between the tail and the wait queue
@@ -197,6 +238,18 @@ struct task_struct *ums_list_publish(struct ums_worker *worker)
 	if (wq_has_sleeper(&list->poll))
 		__wake_up_on_current_cpu(&list->poll, TASK_NORMAL,
 					 poll_to_key(EPOLLIN | EPOLLRDNORM));
+	return task;
+}
+
+/* The same from any context, with the worker's lock held, which keeps @list. */
+struct task_struct *ums_list_publish_atomic(struct ums_worker *worker)
+{
+	struct task_struct *task = ums_list_put_on_ring(worker);
+	struct ums_list *list = worker->list;
+
+	/* As above. The work is waited for before the list is freed. */
+	if (wq_has_sleeper(&list->poll))
+		irq_work_queue(&list->poll_work);
 	return task;
 }
 
@@ -209,7 +262,7 @@ struct task_struct *ums_list_publish(struct ums_worker *worker)
  */
 void ums_list_shutdown(struct ums_list *list)
 {
-	struct ums_waiter *waiter, *next;
+	struct task_struct *waiter;
 	struct ums_worker *worker;
 	unsigned long flags;
 	u32 nr, fresh;
@@ -222,11 +275,16 @@ void ums_list_shutdown(struct ums_list *list)
 	WRITE_ONCE(list->closed, true);
 	WRITE_ONCE(list->header->closed, 1);
 	fresh = list->fresh;
-	list_for_each_entry_safe(waiter, next, &list->waiters, node) {
-		list_del_init(&waiter->node);
-		wake_up_process(waiter->task);
-	}
 	raw_spin_unlock_irqrestore(&list->lock, flags);
+
+	/* One by one: any number may wait, and interrupts wait for the lock. */
+	do {
+		rcu_read_lock();
+		waiter = ums_list_take_waiter(list);
+		if (waiter)
+			wake_up_process(waiter);
+		rcu_read_unlock();
+	} while (waiter);
 
 	xa_erase(&list->proc->lists, list->nr);
 
@@ -239,6 +297,7 @@ void ums_list_shutdown(struct ums_list *list)
 		worker = rcu_dereference(list->entries[nr].worker);
 		if (worker) {
 			raw_spin_lock_irqsave(&worker->lock, flags);
+			/* READY, so this does not come to ums_worker_woken(). */
 			if (worker->parked)
 				wake_up_process(worker->task);
 			raw_spin_unlock_irqrestore(&worker->lock, flags);
@@ -293,6 +352,7 @@ static int ums_list_flush(struct file *file, fl_owner_t id)
 	struct ums_list *list = file->private_data;
 
 	if (id == list->files && current->files == id &&
+	    list->proc == READ_ONCE(current->signal->ums) &&
 	    !iterate_fd(current->files, 0, ums_same_file, file))
 		ums_list_shutdown(list);
 	return 0;
@@ -378,6 +438,7 @@ static struct ums_list *ums_list_alloc(struct ums_create_args *args)
 	refcount_set(&list->refs, 1);
 	raw_spin_lock_init(&list->lock);
 	init_waitqueue_head(&list->poll);
+	init_irq_work(&list->poll_work, ums_list_wake_pollers);
 	INIT_LIST_HEAD(&list->waiters);
 	list->files = current->files;
 	list->max_workers = args->max_workers;

@@ -63,47 +63,79 @@ static enum hrtimer_restart ums_slice_end(struct hrtimer *timer)
 	return HRTIMER_NORESTART;
 }
 
-/* A signal for the scheduler: it can take it only when the worker has stopped. */
-static void ums_stop_worker(struct ums_scheduler *sched)
+/* Is a thread asleep, by the word of somebody who has a barrier before? */
+static bool ums_task_sleeps(struct task_struct *tsk)
+{
+	/* Neither on its way out of sleep, nor at a contended lock of PREEMPT_RT. */
+	return READ_ONCE(tsk->__state) & ~(TASK_WAKING | TASK_RTLOCK_WAIT);
+}
+
+/*
+ * A signal for the scheduler: it can take it only when the worker has stopped.
+ *
+ * Return: true when that will not be soon, since the worker sleeps in a region
+ * where blocking makes no upcall; it says so, too, when it goes to sleep later
+ * (ums_worker_sleeping()).
+ */
+static bool ums_stop_worker(struct ums_scheduler *sched)
 {
 	struct ums_worker *worker;
+	bool sleeps = false;
 
 	rcu_read_lock();
 	worker = READ_ONCE(sched->worker);
 	if (worker) {
 		raw_spin_lock_irq(&worker->lock);
-		if (worker->sched == sched)
+		if (worker->sched == sched) {
 			ums_worker_ask(worker, UMS_PREEMPT_SIGNAL);
+			/*
+			 * Orders @preempt against the state of the task; pairs
+			 * with the barrier in ums_worker_sleeping().
+			 */
+			smp_mb();
+			sleeps = READ_ONCE(worker->slot->no_upcall) &&
+				 ums_task_sleeps(worker->task);
+		}
 		raw_spin_unlock_irq(&worker->lock);
 	}
 	rcu_read_unlock();
+	return sleeps;
 }
 
 /*
- * Sleeps until the event of the worker that it runs; false when it is killed
- * before.
+ * Sleeps until the event of the worker that it runs.
+ *
+ * Return: 0; -EINTR when it is killed before; -ERESTARTNOINTR when it has to
+ * take a signal while the worker sleeps without an upcall, and wait again.
  */
-static bool ums_wait_event(struct ums_scheduler *sched)
+static int ums_wait_event(struct ums_scheduler *sched)
 {
 	unsigned int state = TASK_INTERRUPTIBLE | TASK_FREEZABLE;
+	int ret = 0;
 
 	for (;;) {
 		set_current_state(state);
 		/* Pairs with the release in ums_post(). */
 		if (smp_load_acquire(&sched->posted))
 			break;
-		if (signal_pending_state(state, current)) {
-			__set_current_state(TASK_RUNNING);
-			if (fatal_signal_pending(current))
-				return false;
-			ums_stop_worker(sched);
-			state = TASK_KILLABLE | TASK_NOLOAD | TASK_FREEZABLE;
-			continue;
+		if (signal_pending(current)) {
+			if (fatal_signal_pending(current)) {
+				ret = -EINTR;
+				break;
+			}
+			if (ums_stop_worker(sched)) {
+				ret = -ERESTARTNOINTR;
+				break;
+			}
+			if (state & TASK_INTERRUPTIBLE) {
+				state = TASK_KILLABLE | TASK_NOLOAD | TASK_FREEZABLE;
+				continue;
+			}
 		}
 		schedule();
 	}
 	__set_current_state(TASK_RUNNING);
-	return true;
+	return ret;
 }
 
 static void ums_upcall(struct ums_scheduler *sched, enum ums_reason reason,
@@ -186,7 +218,7 @@ SYSCALL_DEFINE2(ums_scheduler_enter, const struct ums_scheduler_args __user *, u
 	hrtimer_init(&sched->slice, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	sched->slice.function = ums_slice_end;
 
-	WRITE_ONCE(current->ums, &sched->base);
+	smp_store_release(&current->ums, &sched->base);
 	ums_upcall(sched, UMS_UPCALL_STARTUP, 0, args.startup);
 	return 0;
 }
@@ -239,6 +271,22 @@ static int ums_may_execute(struct ums_worker *worker)
 }
 
 /*
+ * A worker that was published may have to do something in the kernel before it
+ * comes to user mode, and sleep for that: stopped by a debugger, say. Then it
+ * blocks at once. It will not miss that, since it has to pass
+ * ums_exit_to_user_mode(). Under its lock.
+ */
+static bool ums_sleeps_elsewhere(struct ums_worker *worker)
+{
+	/*
+	 * Orders ums_worker::sched against the state of the task; pairs with the
+	 * barrier in ums_worker_sleeping().
+	 */
+	smp_mb();
+	return ums_task_sleeps(worker->task);
+}
+
+/*
  * Links the worker to the scheduler and lets it go; the scheduler has most
  * often slept when this returns.
  */
@@ -264,6 +312,8 @@ static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 
 	}
 
 	sched->posted = false;
+	sched->executing = id;
+	sched->start = now;
 	sched->executes++;
 	WRITE_ONCE(sched->worker, worker);
 
@@ -279,23 +329,26 @@ static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 
 			      ns_to_ktime(min_t(u64, slice, KTIME_MAX)),
 			      HRTIMER_MODE_REL_HARD);
 
-	/* One that is not parked takes signals, and looks before it parks. */
 	if (worker->parked) {
 		set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
 		sched_hand_over(worker->task, TASK_INTERRUPTIBLE, &worker->lock);
-	} else {
-		raw_spin_unlock_irq(&worker->lock);
+		return 0;
 	}
+
+	/* One that is not parked looks for a scheduler before it parks. */
+	if (ums_sleeps_elsewhere(worker))
+		ums_worker_block(worker, worker->cause, local_clock());
+	raw_spin_unlock_irq(&worker->lock);
 	return 0;
 }
 
 /* What the upcall says, counted. */
-static void ums_count_event(struct ums_scheduler *sched, u64 start)
+static void ums_count_event(struct ums_scheduler *sched)
 {
 	struct ums_event *event = &sched->event;
 
-	if ((s64)(event->time - start) > 0)
-		sched->running_ns += event->time - start;
+	if ((s64)(event->time - sched->start) > 0)
+		sched->running_ns += event->time - sched->start;
 
 	switch (event->reason) {
 	case UMS_UPCALL_BLOCKED:
@@ -327,14 +380,14 @@ static void ums_count_event(struct ums_scheduler *sched, u64 start)
  * * %-EPERM: the caller is no scheduler;
  * * %-ESRCH: there is no such worker, or its list is closed;
  * * %-ESTALE: it has ended;
- * * %-EBUSY: a scheduler runs it;
+ * * %-EBUSY: a scheduler runs it, or the caller, in a signal handler, still
+ *   runs another one;
  * * %-EAGAIN: it is blocked in the kernel;
  * * %-EEXIST: it is still on its completion list.
  */
 SYSCALL_DEFINE3(ums_execute, u64, id, u64, slice, unsigned int, flags)
 {
 	struct ums_scheduler *sched = ums_scheduler_of(current);
-	u64 start;
 	int err;
 
 	if (flags)
@@ -342,17 +395,23 @@ SYSCALL_DEFINE3(ums_execute, u64, id, u64, slice, unsigned int, flags)
 	if (!sched)
 		return -EPERM;
 
-	start = local_clock();
-	err = ums_start_worker(sched, id, slice, start);
+	/* Not 0: it had to take a signal meanwhile, and calls again. */
+	if (!sched->executing) {
+		err = ums_start_worker(sched, id, slice, local_clock());
+		if (err)
+			return err;
+	} else if (sched->executing != id) {
+		return -EBUSY;
+	}
+
+	err = ums_wait_event(sched);
 	if (err)
 		return err;
 
-	if (!ums_wait_event(sched))
-		return -EINTR;
-
+	sched->executing = 0;
 	if (slice)
 		hrtimer_cancel(&sched->slice);
-	ums_count_event(sched, start);
+	ums_count_event(sched);
 	ums_upcall(sched, sched->event.reason, sched->event.worker,
 		   sched->event.detail);
 	return 0;

@@ -24,9 +24,15 @@
  *		Nests inside nothing of ours; p->pi_lock nests inside it
  *		(wake-ups). Taken by the hook in schedule(), by the slice timer
  *		in hard interrupt context, and by system calls.
- *   ums_list::lock (raw, irqs off)	ring, slots, free slots and waiters. Never
- *		held together with a worker's lock.
+ *   ums_list::lock (raw, irqs off)	ring, slots, free slots and waiters. Nests
+ *		inside a worker's lock in one place, ums_worker_woken(), and is
+ *		otherwise not held together with one.
  *   ums_list::poll.lock		not held or taken under either.
+ *
+ *   Whoever wakes a worker may come to both locks (ums_worker_woken()), with
+ *   locks of its own held and in any context. So neither lock is held when
+ *   somebody is woken, except for a worker that has parked, which does not lead
+ *   there; and ums_worker_woken() leaves pollers to an irq_work.
  *
  * The hand-over of a processor
  *
@@ -37,13 +43,15 @@
  *   scheduler itself detaches the worker without an event when it dies.
  *
  *   Only the worker's own thread takes it out of RUNNING (its scheduler's
- *   death apart) and publishes it; only ums_execute() takes it out of READY.
+ *   death apart); only ums_execute() takes it out of READY. It is published by
+ *   its own thread, or, while that is held (see hold.c), by who wakes it.
  */
 #ifndef _KERNEL_UMS_H
 #define _KERNEL_UMS_H
 
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
+#include <linux/irq_work.h>
 #include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/sched/clock.h>
@@ -88,6 +96,7 @@ struct ums_list {
 	size_t			size;
 
 	wait_queue_head_t	poll;
+	struct irq_work		poll_work;	/* wakes pollers from any context */
 
 	raw_spinlock_t		lock;
 	/* protected by @lock: */
@@ -104,7 +113,10 @@ struct ums_list {
 
 #define UMS_NO_SLOT	(~0U)
 
-/* task_struct::ums: a worker or a scheduler */
+/*
+ * task_struct::ums: a worker or a scheduler. Set with release semantics, for
+ * others who follow it inside an RCU read section.
+ */
 struct ums_task {
 	enum ums_role		role;
 };
@@ -116,6 +128,7 @@ struct ums_task {
 struct ums_worker {
 	struct ums_task		base;
 	struct task_struct	*task;
+	bool			in_sleep;	/* sleeps as a worker; only its own thread's */
 	struct ums_list		*list;
 	struct ums_slot		*slot;		/* shared: written, never read back */
 	u64			id;
@@ -125,7 +138,8 @@ struct ums_worker {
 	struct ums_scheduler	*sched;		/* who runs it */
 	enum ums_state		state;
 	enum ums_preempt_why	preempt;	/* not 0: asked to stop */
-	bool			parked;		/* sleeps until executed; set by itself */
+	bool			parked;		/* READY, sleeps until it is executed */
+	bool			held;		/* BLOCKED; parked as soon as it is woken */
 	u64			since;		/* start of this state, local_clock() */
 	u64			cause;
 	u64			time[UMS_STATE_EXITED + 1];
@@ -138,8 +152,8 @@ struct ums_worker {
 
 	/*
 	 * One more than its place in the ring when it was last published; or
-	 * UMS_POS_*. Written by its thread before the ring's tail moves, read
-	 * by ums_execute() of a program that has seen the tail.
+	 * UMS_POS_*. Written by who publishes it before the ring's tail moves,
+	 * read by ums_execute() of a program that has seen the tail.
 	 */
 	u64			position;
 
@@ -169,6 +183,8 @@ struct ums_scheduler {
 	/* Set by itself, cleared by whoever detaches the worker; see above. */
 	struct ums_worker	*worker;
 
+	u64			executing;	/* its id, until the upcall; own thread's */
+	u64			start;		/* of that, local_clock() */
 	struct ums_event	event;
 	bool			posted;		/* release: @event is complete */
 
@@ -189,7 +205,7 @@ struct ums_scheduler {
 
 static inline struct ums_worker *ums_worker_of(struct task_struct *tsk)
 {
-	struct ums_task *ums = tsk->ums;
+	struct ums_task *ums = READ_ONCE(tsk->ums);
 
 	if (!ums || ums->role != UMS_ROLE_WORKER)
 		return NULL;
@@ -198,7 +214,7 @@ static inline struct ums_worker *ums_worker_of(struct task_struct *tsk)
 
 static inline struct ums_scheduler *ums_scheduler_of(struct task_struct *tsk)
 {
-	struct ums_task *ums = tsk->ums;
+	struct ums_task *ums = READ_ONCE(tsk->ums);
 
 	if (!ums || ums->role != UMS_ROLE_SCHEDULER)
 		return NULL;
@@ -219,12 +235,20 @@ bool ums_list_ready(struct ums_list *list);
 int ums_list_add(struct ums_list *list, struct ums_worker *worker, u64 user_data);
 void ums_list_remove(struct ums_list *list, u64 id, bool exited, int status);
 struct task_struct *ums_list_publish(struct ums_worker *worker);
+struct task_struct *ums_list_publish_atomic(struct ums_worker *worker);
 
 /* worker.c */
 void ums_worker_set_state(struct ums_worker *worker, enum ums_state state, u64 now);
+struct ums_scheduler *ums_worker_cut(struct ums_worker *worker);
+struct ums_scheduler *ums_worker_block(struct ums_worker *worker, u64 cause, u64 now);
+void ums_worker_ready(struct ums_worker *worker, u64 position, u64 now);
 void ums_worker_ask(struct ums_worker *worker, enum ums_preempt_why why);
 void ums_worker_orphan(struct ums_worker *worker, struct ums_scheduler *sched);
 void ums_worker_exit(struct ums_worker *worker, bool exited, int status);
+
+/* hold.c */
+bool ums_may_hold(struct task_struct *tsk, u64 cause);
+bool ums_worker_hold(struct ums_worker *worker, struct task_struct *next);
 
 /* scheduler.c */
 void ums_set_event(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,

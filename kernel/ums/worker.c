@@ -32,7 +32,7 @@ void ums_worker_set_state(struct ums_worker *worker, enum ums_state state, u64 n
  * Cuts the worker from the scheduler that runs it, who must get an event for
  * it; see ums.h. Under the worker's lock.
  */
-static struct ums_scheduler *ums_worker_cut(struct ums_worker *worker)
+struct ums_scheduler *ums_worker_cut(struct ums_worker *worker)
 {
 	struct ums_scheduler *sched = worker->sched;
 
@@ -53,6 +53,64 @@ static u64 ums_current_cause(void)
 }
 
 /**
+ * ums_worker_block - a worker that a scheduler runs is about to sleep
+ * @worker: it, maybe another thread; its lock is held
+ * @cause: why
+ * @now: local_clock()
+ *
+ * Return: the scheduler, which has yet to be woken for its event; NULL when
+ * none runs it.
+ */
+struct ums_scheduler *ums_worker_block(struct ums_worker *worker, u64 cause, u64 now)
+{
+	struct ums_scheduler *sched = ums_worker_cut(worker);
+
+	if (!sched)
+		return NULL;
+
+	worker->cause = cause;
+	if (cause == UMS_CAUSE_FAULT)
+		worker->blocks_fault++;
+	else
+		worker->blocks_syscall++;
+	WRITE_ONCE(worker->slot->cause, cause);
+	WRITE_ONCE(worker->slot->blocks, worker->blocks_syscall + worker->blocks_fault);
+	ums_worker_set_state(worker, UMS_STATE_BLOCKED, now);
+	/* It must not reach user mode before it is executed. */
+	set_tsk_thread_flag(worker->task, TIF_UMS);
+	trace_ums_block(worker->id, cause, task_pid_nr(sched->task));
+
+	ums_set_event(sched, UMS_UPCALL_BLOCKED, worker->id, cause, now);
+	return sched;
+}
+
+/*
+ * A worker is about to sleep in a region where that makes no upcall. Its
+ * scheduler may wait for it to stop, in order to take a signal: let it do that
+ * now.
+ */
+static void ums_worker_sleeps_silently(struct ums_worker *worker)
+{
+	struct ums_scheduler *sched;
+
+	/*
+	 * Orders the state of the task against @preempt; pairs with the barrier in
+	 * ums_stop_worker(). At least one of the two sees the other.
+	 */
+	smp_mb();
+	if (!READ_ONCE(worker->preempt))
+		return;
+
+	rcu_read_lock();
+	raw_spin_lock_irq(&worker->lock);
+	sched = worker->sched;
+	raw_spin_unlock_irq(&worker->lock);
+	if (sched)
+		wake_up_state(sched->task, TASK_NORMAL);
+	rcu_read_unlock();
+}
+
+/**
  * ums_worker_sleeping - a worker is about to sleep
  * @tsk: the worker, which is current
  *
@@ -68,10 +126,25 @@ bool ums_worker_sleeping(struct task_struct *tsk)
 	struct ums_worker *worker = ums_worker_of(tsk);
 	struct ums_scheduler *sched;
 	u64 cause, now;
+	bool hold;
 
-	/* Its own way to sleep when there is nobody to tell. */
-	if (worker->parked || !READ_ONCE(worker->sched))
+	/* From ums_worker_sleep() or ums_worker_hold(). */
+	if (worker->in_sleep)
 		return false;
+
+	if (!READ_ONCE(worker->sched)) {
+		if (READ_ONCE(worker->state) != UMS_STATE_READY)
+			return false;
+		/*
+		 * It was published while it has still to do in the kernel, and
+		 * may be executed just now. Orders the state of the task, which
+		 * was set before, against @sched; pairs with the barrier in
+		 * ums_start_worker(). At least one of the two sees the other.
+		 */
+		smp_mb();
+		if (!READ_ONCE(worker->sched))
+			return false;
+	}
 
 	/* It may sleep, and will say so when it does: rt_mutex_schedule(). */
 	if (task_is_running(tsk))
@@ -81,38 +154,30 @@ bool ums_worker_sleeping(struct task_struct *tsk)
 	if (signal_pending_state(READ_ONCE(tsk->__state), tsk))
 		return false;
 
-	if (READ_ONCE(worker->slot->no_upcall))
+	if (READ_ONCE(worker->slot->no_upcall)) {
+		ums_worker_sleeps_silently(worker);
 		return false;
+	}
 
 	cause = ums_current_cause();
+	hold = ums_may_hold(tsk, cause);
 	now = local_clock();
 
 	raw_spin_lock_irq(&worker->lock);
-	sched = ums_worker_cut(worker);
+	sched = ums_worker_block(worker, cause, now);
 	if (!sched) {
 		raw_spin_unlock_irq(&worker->lock);
 		return false;
 	}
 
-	worker->cause = cause;
-	if (cause == UMS_CAUSE_FAULT)
-		worker->blocks_fault++;
-	else
-		worker->blocks_syscall++;
-	WRITE_ONCE(worker->slot->cause, cause);
-	WRITE_ONCE(worker->slot->blocks, worker->blocks_syscall + worker->blocks_fault);
-	ums_worker_set_state(worker, UMS_STATE_BLOCKED, now);
-	/* It must not reach user mode before it is executed. */
-	set_thread_flag(TIF_UMS);
-	trace_ums_block(worker->id, cause, task_pid_nr(sched->task));
-
-	ums_set_event(sched, UMS_UPCALL_BLOCKED, worker->id, cause, now);
+	if (hold)
+		return ums_worker_hold(worker, sched->task);
 	return sched_hand_over(sched->task, TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE,
 			       &worker->lock);
 }
 
 /* Becomes READY without being executable yet. Under the worker's lock. */
-static void ums_worker_ready(struct ums_worker *worker, u64 position, u64 now)
+void ums_worker_ready(struct ums_worker *worker, u64 position, u64 now)
 {
 	WRITE_ONCE(worker->position, position);
 	if (position == UMS_POS_PUBLISHING)
@@ -209,6 +274,7 @@ static struct task_struct *ums_worker_preempt(struct ums_worker *worker)
 static void ums_worker_sleep(struct ums_worker *worker, struct task_struct *next)
 	__releases(&worker->lock) __acquires(&worker->lock)
 {
+	worker->in_sleep = true;
 	worker->parked = true;
 	set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
 	if (!next) {
@@ -219,6 +285,7 @@ static void ums_worker_sleep(struct ums_worker *worker, struct task_struct *next
 		schedule();
 	}
 
+	worker->in_sleep = false;
 	raw_spin_lock_irq(&worker->lock);
 	worker->parked = false;
 }
@@ -242,6 +309,9 @@ static void ums_worker_park(struct ums_worker *worker, struct task_struct *next)
 
 		/* A block is over, or its scheduler has died. */
 		if (worker->state != UMS_STATE_READY) {
+			/* Executed meanwhile, and said to sleep: once more. */
+			if (next)
+				wake_up_state_on_current_cpu(next, TASK_NORMAL);
 			ums_worker_ready(worker, UMS_POS_PUBLISHING, local_clock());
 			next = ums_worker_publish(worker, NULL, 0, 0, 0);
 			continue;
@@ -256,9 +326,11 @@ static void ums_worker_park(struct ums_worker *worker, struct task_struct *next)
 		ums_worker_sleep(worker, next);
 		next = NULL;
 	}
+	/* With interrupts off it is not freed; not under the lock, see ums.h. */
+	raw_spin_unlock(&worker->lock);
 	if (next)
 		wake_up_state_on_current_cpu(next, TASK_NORMAL);
-	raw_spin_unlock_irq(&worker->lock);
+	local_irq_enable();
 
 	if (closed)
 		ums_worker_exit(worker, false, 0);
@@ -303,7 +375,7 @@ void ums_worker_ask(struct ums_worker *worker, enum ums_preempt_why why)
 	lockdep_assert_held(&worker->lock);
 
 	if (!worker->preempt)
-		worker->preempt = why;
+		WRITE_ONCE(worker->preempt, why);
 
 	/*
 	 * The atomic operation orders @preempt before the flag, and pairs with
@@ -402,7 +474,7 @@ SYSCALL_DEFINE3(ums_worker_enter, int, fd,
 	WRITE_ONCE(worker->slot->cause, worker->cause);
 	WRITE_ONCE(worker->slot->state, worker->state);
 
-	WRITE_ONCE(current->ums, &worker->base);
+	smp_store_release(&current->ums, &worker->base);
 	current->flags |= PF_UMS_WORKER;
 	set_thread_flag(TIF_UMS);
 	return worker->id;

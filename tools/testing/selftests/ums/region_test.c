@@ -286,4 +286,154 @@ TEST(yield_in_region)
 	EXPECT_EQ(0, w.result);
 }
 
+static void reads_in_region(struct worker *w)
+{
+	char c;
+
+	set_region(w, 1);
+	STORE(w->stage, 1);
+	w->result = read(w->fd[0], &c, 1);
+	set_region(w, 0);
+}
+
+static int handled;
+
+static void count(int sig)
+{
+	INC(handled);
+}
+
+struct killer {
+	struct worker *w;
+	pthread_t scheduler;
+	int handled_asleep;
+};
+
+/* Sends the signal while the worker sleeps, then lets it go on. */
+static void *killer_main(void *arg)
+{
+	struct killer *k = arg;
+
+	WAIT_FOR(LOAD(k->w->stage) && thread_sleeps_in(k->w->tid, SYS_read));
+	pthread_kill(k->scheduler, SIGUSR1);
+	k->handled_asleep = WAIT_FOR(LOAD(handled));
+	if (write(k->w->fd[1], "x", 1) != 1)
+		return arg;
+	return NULL;
+}
+
+/*
+ * A scheduler takes its signals while its worker sleeps in a region, since it
+ * gets no upcall on which it could; and waits on.
+ */
+TEST(scheduler_takes_signals)
+{
+	struct killer k = { .scheduler = pthread_self() };
+	struct sigaction sa = { .sa_handler = count };
+	struct worker w = {};
+	struct sched s;
+	struct list l;
+	pthread_t t;
+	void *failed;
+	__u64 id;
+
+	UMS_REQUIRE();
+	k.w = &w;
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, sigaction(SIGUSR1, &sa, NULL));
+	ASSERT_EQ(0, pipe(w.fd));
+	ASSERT_EQ(0, list_open(&l, 1));
+	id = worker_start_pop(&w, &l, reads_in_region, NULL);
+	ASSERT_EQ(0, sched_enter(&s));
+	ASSERT_EQ(0, thread_start(&t, killer_main, &k));
+	ASSERT_EQ(0, sched_run(&s, id, 0));
+	ASSERT_EQ(0, pthread_join(t, &failed));
+	EXPECT_EQ(NULL, failed);
+	EXPECT_TRUE(k.handled_asleep);
+	EXPECT_EQ(1, LOAD(handled));
+	/* Out of the region it was stopped for the signal, or had ended before. */
+	if (s.reason == UMS_UPCALL_PREEMPTED) {
+		EXPECT_EQ(id, list_pop(&l));
+		ASSERT_EQ(0, sched_run(&s, id, 0));
+	}
+	EXPECT_EVENT(&s, UMS_UPCALL_EXITED, id, 0);
+	EXPECT_EQ(1, w.result);
+}
+
+/* The process is stopped and continued meanwhile. */
+TEST(stop_in_region)
+{
+	int fd[2], status;
+	pid_t pid;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, pipe(fd));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		struct worker w = { .fd = { fd[0], fd[1] } };
+		struct sched s;
+		struct list l;
+		__u64 id;
+
+		if (list_open(&l, 1))
+			_exit(1);
+		id = worker_start_pop(&w, &l, reads_in_region, NULL);
+		if (sched_enter(&s))
+			_exit(2);
+		do {
+			if (sched_run(&s, id, 0))
+				_exit(3);
+		} while (s.reason == UMS_UPCALL_PREEMPTED && list_pop(&l) == id);
+		_exit(s.reason == UMS_UPCALL_EXITED && w.result == 1 ? 0 : 4);
+	}
+	/* Asleep, most likely; it has to work before that, too. */
+	sleep_ns(100 * MSEC);
+	ASSERT_EQ(0, kill(pid, SIGSTOP));
+	ASSERT_EQ(pid, waitpid(pid, &status, WUNTRACED));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	ASSERT_EQ(0, kill(pid, SIGCONT));
+	ASSERT_EQ(1, write(fd[1], "x", 1));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
+/* A handler may not execute another worker: its thread still runs one. */
+static __u64 other_id;
+static long handler_ret;
+
+static void executes_other(int sig)
+{
+	handler_ret = ums_execute(other_id, 0, 0);
+	INC(handled);
+}
+
+TEST(execute_in_handler)
+{
+	struct killer k = { .scheduler = pthread_self() };
+	struct sigaction sa = { .sa_handler = executes_other };
+	struct worker w = {}, other = {};
+	struct sched s;
+	struct list l;
+	pthread_t t;
+	__u64 id;
+
+	UMS_REQUIRE();
+	k.w = &w;
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, sigaction(SIGUSR1, &sa, NULL));
+	ASSERT_EQ(0, pipe(w.fd));
+	ASSERT_EQ(0, list_open(&l, 2));
+	id = worker_start_pop(&w, &l, reads_in_region, NULL);
+	other_id = worker_start_pop(&other, &l, sleeps_in_region, NULL);
+	ASSERT_EQ(0, sched_enter(&s));
+	ASSERT_EQ(0, thread_start(&t, killer_main, &k));
+	ASSERT_EQ(0, sched_run(&s, id, 0));
+	ASSERT_EQ(0, pthread_join(t, NULL));
+	EXPECT_EQ(1, LOAD(handled));
+	EXPECT_EQ(-EBUSY, handler_ret);
+	EXPECT_EQ(id, s.worker);
+	EXPECT_EQ(UMS_STATE_READY, slot_state(&l, other_id));
+}
+
 TEST_HARNESS_MAIN

@@ -161,10 +161,10 @@ TEST_F(trace, each_event)
 	EXPECT_COUNT(1, "ums_exit", w.tid, "worker=%#llx exited status=0x900\n", id);
 	EXPECT_COUNT(1, "ums_exit", 0, "worker=%#llx", id);
 	EXPECT_COUNT(1, "ums_exit", other.tid, "worker=%#llx detached", second);
-	/* Entered, unblocked, yielded with UMS_YIELD_PUBLISH, preempted. */
+	/* Entered, unblocked by the write, yielded with UMS_YIELD_PUBLISH, preempted. */
 	EXPECT_COUNT(4, "ums_publish", 0, "worker=%#llx list=%d position=", id, nr);
 	EXPECT_COUNT(1, "ums_publish", w.tid, "worker=%#llx list=%d position=0\n", id, nr);
-	EXPECT_COUNT(1, "ums_publish", w.tid, "worker=%#llx list=%d position=1\n", id, nr);
+	EXPECT_COUNT(1, "ums_publish", me, "worker=%#llx list=%d position=1\n", id, nr);
 	EXPECT_COUNT(1, "ums_publish", 0, "worker=%#llx list=%d position=2\n", id, nr);
 	EXPECT_COUNT(1, "ums_publish", 0, "worker=%#llx list=%d position=3\n", id, nr);
 	EXPECT_COUNT(1, "ums_publish", other.tid, "worker=%#llx list=%d position=4\n",

@@ -5,6 +5,7 @@
  */
 #include "ums_test.h"
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -258,13 +259,31 @@ TEST(order)
 
 /*
  * Once it has blocked, a worker finishes its call on its own: it sleeps again
- * without upcalls, and is published when the call is done, not before.
+ * without upcalls, and is published when the call is done, not before. (Where
+ * it is published by who wakes it, see hold_test.)
  */
 static void reads_all(struct worker *w)
 {
 	char buf[8];
 
 	w->result = recv(w->fd[0], buf, sizeof(buf), MSG_WAITALL);
+}
+
+/* A connection over the loopback interface: its readers sleep unmarked. */
+static int tcp_pair(int fd[2])
+{
+	struct sockaddr_in a = { .sin_family = AF_INET };
+	socklen_t len = sizeof(a);
+	int l = socket(AF_INET, SOCK_STREAM, 0);
+
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	fd[1] = socket(AF_INET, SOCK_STREAM, 0);
+	if (l < 0 || fd[1] < 0 || bind(l, (void *)&a, len) || listen(l, 1) ||
+	    getsockname(l, (void *)&a, &len) || connect(fd[1], (void *)&a, len))
+		return -1;
+	fd[0] = accept(l, NULL, NULL);
+	close(l);
+	return fd[0] < 0 ? -1 : 0;
 }
 
 TEST(one_upcall_per_call)
@@ -278,7 +297,7 @@ TEST(one_upcall_per_call)
 
 	UMS_REQUIRE();
 	ASSERT_EQ(0, lock_memory());
-	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, w.fd));
+	ASSERT_EQ(0, tcp_pair(w.fd));
 	ASSERT_EQ(0, list_open(&l, 1));
 	id = worker_start_pop(&w, &l, reads_all, NULL);
 	ASSERT_EQ(0, sched_enter(&s));
