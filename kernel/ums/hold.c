@@ -96,6 +96,7 @@ bool ums_worker_hold(struct ums_worker *worker, struct task_struct *next)
 {
 	worker->in_sleep = true;
 
+	ums_delay();
 	raw_spin_lock(&current->pi_lock);
 	/*
 	 * A wake-up may have come already, and a signal: its sender sets the flag,
@@ -109,11 +110,13 @@ bool ums_worker_hold(struct ums_worker *worker, struct task_struct *next)
 		worker->held = true;
 	}
 	raw_spin_unlock(&current->pi_lock);
+	ums_delay();
 
 	if (!sched_hand_over(next, TASK_INTERRUPTIBLE | TASK_UNINTERRUPTIBLE, &worker->lock))
 		schedule();
 
 	worker->in_sleep = false;
+	ums_delay();
 	raw_spin_lock_irq(&worker->lock);
 	worker->held = false;
 	worker->parked = false;
@@ -159,6 +162,7 @@ void ums_worker_woken(struct task_struct *tsk)
 	if (!worker)
 		return;
 
+	ums_delay();
 	raw_spin_lock_irqsave(&worker->lock, flags);
 	/*
 	 * Or it has gone on and sleeps once more: then nobody has woken it from
@@ -176,6 +180,7 @@ void ums_worker_woken(struct task_struct *tsk)
 	}
 	raw_spin_unlock_irqrestore(&worker->lock, flags);
 
+	ums_delay();
 	if (wake)
 		wake_up_state(tsk, TASK_INTERRUPTIBLE);
 	if (waiter)

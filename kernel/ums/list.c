@@ -204,6 +204,7 @@ static struct task_struct *ums_list_put_on_ring(struct ums_worker *worker)
 	unsigned long flags;
 	u64 position;
 
+	ums_delay();
 	raw_spin_lock_irqsave(&list->lock, flags);
 	position = list->tail;
 	WRITE_ONCE(list->ring[position & list->ring_mask], worker->id);

@@ -41,6 +41,7 @@ void ums_post(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,
 	      u64 detail, u64 now)
 {
 	ums_set_event(sched, reason, worker, detail, now);
+	ums_delay();
 	wake_up_state_on_current_cpu(sched->task, TASK_NORMAL);
 }
 
@@ -114,6 +115,7 @@ static int ums_wait_event(struct ums_scheduler *sched)
 	int ret = 0;
 
 	for (;;) {
+		ums_delay();
 		set_current_state(state);
 		/* Pairs with the release in ums_post(). */
 		if (smp_load_acquire(&sched->posted))
@@ -302,6 +304,7 @@ static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 
 		return PTR_ERR(worker);
 	}
 
+	ums_delay();
 	/* The lock keeps it: a READY worker takes it before it ends. */
 	raw_spin_lock_irq(&worker->lock);
 	rcu_read_unlock();
@@ -316,6 +319,7 @@ static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 
 	sched->start = now;
 	sched->executes++;
 	WRITE_ONCE(sched->worker, worker);
+	ums_delay();
 
 	worker->sched = sched;
 	worker->executes++;

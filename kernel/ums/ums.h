@@ -221,6 +221,15 @@ static inline struct ums_scheduler *ums_scheduler_of(struct task_struct *tsk)
 	return container_of(ums, struct ums_scheduler, base);
 }
 
+/* delay.c: called where another CPU could come between */
+void __ums_delay(void);
+
+static inline void ums_delay(void)
+{
+	if (IS_ENABLED(CONFIG_UMS_DELAY))
+		__ums_delay();
+}
+
 /* process.c */
 struct ums_process *ums_process_get(void);
 void ums_process_put(struct ums_process *proc);

@@ -40,6 +40,7 @@ static int ums_list_wait(struct ums_list *list, ktime_t *expires)
 		list_add_tail(&waiter.node, &list->waiters);
 		set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
 		raw_spin_unlock_irq(&list->lock);
+		ums_delay();
 
 		if (!schedule_hrtimeout_range(expires, 0, HRTIMER_MODE_ABS))
 			expired = true;

@@ -162,6 +162,7 @@ bool ums_worker_sleeping(struct task_struct *tsk)
 	cause = ums_current_cause();
 	hold = ums_may_hold(tsk, cause);
 	now = local_clock();
+	ums_delay();
 
 	raw_spin_lock_irq(&worker->lock);
 	sched = ums_worker_block(worker, cause, now);
@@ -217,6 +218,7 @@ void ums_worker_exit(struct ums_worker *worker, bool exited, int status)
 	ums_worker_set_state(worker, exited ? UMS_STATE_EXITED : UMS_STATE_NONE, now);
 	raw_spin_unlock_irq(&worker->lock);
 
+	ums_delay();
 	/* Who is told that it has ended may count on its slot. */
 	ums_list_remove(list, id, exited, status);
 	if (sched)
@@ -247,6 +249,7 @@ static struct task_struct *ums_worker_publish(struct ums_worker *worker,
 	rcu_read_lock();
 	raw_spin_unlock_irq(&worker->lock);
 
+	ums_delay();
 	waiter = ums_list_publish(worker);
 	if (sched)
 		ums_post(sched, reason, worker->id, detail, now);
@@ -286,6 +289,7 @@ static void ums_worker_sleep(struct ums_worker *worker, struct task_struct *next
 	}
 
 	worker->in_sleep = false;
+	ums_delay();
 	raw_spin_lock_irq(&worker->lock);
 	worker->parked = false;
 }
@@ -353,6 +357,7 @@ void ums_exit_to_user_mode(void)
 	if (!worker)
 		return;
 
+	ums_delay();
 	raw_spin_lock_irq(&worker->lock);
 	if (worker->sched && worker->preempt) {
 		if (READ_ONCE(worker->slot->no_upcall)) {
