@@ -128,6 +128,7 @@ struct ums_create_args {
 	__u64 ring_offset;	/* out: __u64 ids[ring_mask + 1], in those pages */
 	__u64 slots_offset;	/* out: struct ums_slot slots[max_workers] */
 };
+
 #define UMS_CREATE_ARGS_SIZE_VER0	40
 
 /* ums_worker_enter(): the calling thread becomes a worker. */
@@ -135,6 +136,7 @@ struct ums_worker_args {
 	__u64 flags;		/* must be 0 */
 	__u64 user_data;	/* put into its slot before it is published */
 };
+
 #define UMS_WORKER_ARGS_SIZE_VER0	16
 
 /*
@@ -156,6 +158,7 @@ struct ums_scheduler_args {
 	__u64 arg;		/* for every upcall */
 	__u64 startup;		/* detail of the STARTUP upcall */
 };
+
 #define UMS_SCHEDULER_ARGS_SIZE_VER0	48
 #define UMS_MIN_STACK			4096
 
@@ -177,6 +180,7 @@ struct ums_abi {
 	__u32 max_workers;
 	__u32 max_lists;
 };
+
 #define UMS_ABI_SIZE_VER0		24
 
 enum ums_role {
@@ -208,6 +212,7 @@ struct ums_info {
 	__u64 ready_ns;		/* worker: READY */
 	__u64 idle_ns;		/* scheduler: slept in ums_wait() */
 };
+
 #define UMS_INFO_SIZE_VER0		136
 
 /* ums_set() */
