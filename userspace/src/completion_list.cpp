@@ -159,7 +159,7 @@ void completion_list::close() noexcept
 
 bool completion_list::closed() const noexcept
 {
-	return pages_->closing.load() || __atomic_load_n(&pages_->map.header->closed, __ATOMIC_ACQUIRE) != 0;
+	return pages_->is_closed();
 }
 
 worker_state completion_list::state(worker_id id) const noexcept

@@ -21,6 +21,15 @@ struct self {
 
 [[gnu::tls_model("initial-exec")]] thread_local constinit self me{};
 
+// The kernel makes a worker an ordinary thread when its list is closed, too, and says so in the slot, which
+// may be another's by then only if somebody called ums_detach() past this library.
+bool still_worker() noexcept
+{
+	return me.id != worker_id::none &&
+	       __atomic_load_n(&me.slot->id, __ATOMIC_RELAXED) == static_cast<std::uint64_t>(me.id) &&
+	       __atomic_load_n(&me.slot->state, __ATOMIC_ACQUIRE) != UMS_STATE_NONE;
+}
+
 // Keeps the slot mapped while the thread is a worker.
 struct slot_owner {
 	std::shared_ptr<detail::list_pages> pages;
@@ -29,6 +38,15 @@ struct slot_owner {
 };
 
 thread_local slot_owner owner;
+
+// The calling thread is no worker any more.
+void forget() noexcept
+{
+	const self was = std::exchange(me, {});
+	owner.pages.reset();
+	if (was.on_detach)
+		was.on_detach(was.on_detach_argument);
+}
 
 } // namespace
 
@@ -42,7 +60,8 @@ long become_worker(int list_fd, const std::shared_ptr<list_pages> &pages, std::u
 	if (id < 0) {
 		if (me.id == worker_id::none)
 			owner.pages.reset();
-		return id;
+		// After close() the number names something else.
+		return id == -EINVAL && pages->is_closed() ? -EBADF : id;
 	}
 	me.id = worker_id{static_cast<std::uint64_t>(id)};
 	me.slot = ums_list_slot(&pages->map, static_cast<std::uint64_t>(id));
@@ -61,12 +80,12 @@ namespace this_worker {
 
 worker_id get_id() noexcept
 {
-	return me.id;
+	return still_worker() ? me.id : worker_id::none;
 }
 
 bool is_worker() noexcept
 {
-	return me.id != worker_id::none;
+	return still_worker();
 }
 
 void yield(std::uint64_t argument)
@@ -86,6 +105,8 @@ worker_id enter(const completion_list &list, std::uint64_t user_data)
 	// The kernel would say so too, but only after become_worker() has let go of the present list's pages.
 	if (is_worker())
 		detail::throw_error(EBUSY, "ums_worker_enter");
+	if (me.id != worker_id::none)
+		forget();
 	if (const long ret = detail::become_worker(list.native_handle(), list.pages(), user_data); ret < 0)
 		detail::throw_error(-ret, "ums_worker_enter");
 	return get_id();
@@ -95,10 +116,7 @@ void detach()
 {
 	if (const int ret = ums_detach(0); ret < 0)
 		detail::throw_error(-ret, "ums_detach");
-	const self was = std::exchange(me, {});
-	owner.pages.reset();
-	if (was.on_detach)
-		was.on_detach(was.on_detach_argument);
+	forget();
 }
 
 no_upcall_region::no_upcall_region() noexcept : slot_(me.slot)

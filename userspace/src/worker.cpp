@@ -46,7 +46,7 @@ void *worker_main(void *argument)
 	shared.tid.store(gettid(), std::memory_order_release);
 	const long id = detail::become_worker(data->list_fd, shared.pages, data->options.user_data);
 	if (id < 0) {
-		shared.error = static_cast<int>(-id);
+		shared.error.store(static_cast<int>(-id), std::memory_order_release);
 		return nullptr;
 	}
 	shared.id.store(static_cast<std::uint64_t>(id), std::memory_order_release);
@@ -132,7 +132,13 @@ int worker::finish()
 	if (scheduler::current() && scheduler::count() == 1) {
 		// Only this thread could run it. What the kernel does not know (any more) needs no running.
 		ums_info info{};
-		const auto id = static_cast<std::uint64_t>(get_id());
+		auto id = static_cast<std::uint64_t>(get_id());
+		// On its way to the kernel, the new thread is soon a worker or refused, and needs nobody for that.
+		// It cannot tell, since it sleeps as soon as it is one: so look, now and then.
+		while (!id && !shared_->error.load(std::memory_order_acquire)) {
+			usleep(100);
+			id = static_cast<std::uint64_t>(get_id());
+		}
 		if (id && ums_query(UMS_QUERY_WORKER, id, &info, sizeof info) == 0 &&
 		    info.state != UMS_STATE_EXITED)
 			detail::throw_error(EDEADLK, "ums::worker::join: by its only scheduler");
@@ -141,7 +147,7 @@ int worker::finish()
 	if (const int error = pthread_join(thread_, nullptr))
 		detail::throw_error(error, "ums::worker::join");
 	shared_->release();
-	const int error = shared_->error;
+	const int error = shared_->error.load(std::memory_order_relaxed);
 	shared_.reset();
 	stop_ = std::stop_source(std::nostopstate);
 	return error;

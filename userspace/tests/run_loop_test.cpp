@@ -337,14 +337,20 @@ TEST(RunLoop, AnotherThreadEndsItAndItIsGone)
 TEST(RunLoop, SlicePreempts)
 {
 	ums::run_loop loop({.schedulers = 1, .slice = 2ms});
-	std::atomic<bool> stop{false};
+	std::atomic<bool> running{false}, stop{false};
 	loop.spawn([&] {
+		running = true;
 		while (!stop)
 			;
 	});
-	loop.spawn([&] { stop = true; });
+	// Whichever comes first: it needs the processor that the other will not give back.
+	loop.spawn([&] {
+		while (!running)
+			ums::this_worker::yield();
+		stop = true;
+	});
 	loop.run();
-	EXPECT_GE(total(loop, &ums::scheduler_statistics::preemptions), 0U);
+	EXPECT_GE(total(loop, &ums::scheduler_statistics::preemptions), 1U);
 	EXPECT_TRUE(stop);
 }
 

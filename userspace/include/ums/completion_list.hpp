@@ -39,6 +39,11 @@ struct list_pages {
 	list_pages(const list_pages &) = delete;
 	list_pages &operator=(const list_pages &) = delete;
 	~list_pages();
+
+	bool is_closed() const noexcept
+	{
+		return closing.load() || __atomic_load_n(&map.header->closed, __ATOMIC_ACQUIRE) != 0;
+	}
 };
 
 } // namespace detail

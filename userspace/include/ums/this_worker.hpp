@@ -11,7 +11,8 @@
 /// is not known here.
 namespace ums::this_worker {
 
-/// The id of the calling worker; worker_id::none in any other thread. No system call.
+/// The id of the calling worker; worker_id::none in any other thread, and in one that was a worker of a list
+/// that has been closed. No system call.
 UMS_EXPORT worker_id get_id() noexcept;
 
 /// Whether the calling thread is a worker. No system call.

@@ -71,7 +71,7 @@ struct worker_shared {
 	std::atomic<pid_t> tid{0};
 	std::atomic<std::uint64_t> id{0};
 	std::atomic<bool> counted{true}; // holds a place in pages->reserved
-	int error = 0;			 // of ums_worker_enter(); read after the thread was joined
+	std::atomic<int> error{0};	 // of ums_worker_enter()
 
 	// Gives the place back, once.
 	void release() noexcept;

@@ -168,8 +168,9 @@ __u64 list_pop_wait(struct list *l)
 		if (id)
 			return id;
 		ret = ums_wait(l->fd, &ts, UMS_WAIT_ABSTIME);
+		/* Not what is there by now: its wake-up was lost. */
 		if (ret && ret != -EINTR)
-			return list_pop(l);
+			return 0;
 	}
 }
 
