@@ -1,7 +1,7 @@
 # What a person runs. Each target does everything it needs by itself, set-up included.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel userspace shell demo check bench clean
+.PHONY: help setup kernel userspace install shell demo check torture bench clean
 # One thing after the other; the scripts use all processors themselves.
 .NOTPARALLEL:
 
@@ -10,9 +10,11 @@ help:
 	@echo
 	@echo '  make demo       set up everything, then run real programs under a user scheduler'
 	@echo '  make check      every test (PARTS="host ums-4" for some; see scripts/check --help)'
+	@echo '  make torture    the random tests, ten minutes each on both kernels'
 	@echo '  make bench      measure, print a table, write build/bench/results.json'
 	@echo '  make kernel     build the patched kernel and print its folder'
 	@echo '  make userspace  build the library, its tools and tests in build/userspace'
+	@echo '  make install    install the library (PREFIX=/usr/local, DESTDIR=)'
 	@echo '  make shell      a prompt in the guest'
 	@echo '  make clean      remove build/ (the cache outside of the clone stays)'
 	@echo
@@ -30,6 +32,10 @@ kernel:
 userspace:
 	@scripts/userspace
 
+PREFIX ?= /usr/local
+install: userspace
+	@DESTDIR="$(DESTDIR)" cmake --install build/userspace --prefix "$(PREFIX)"
+
 shell: kernel
 	@scripts/guest --tty --timeout 86400 -- /bin/bash -l
 
@@ -38,6 +44,9 @@ demo:
 
 check:
 	@scripts/check $(PARTS)
+
+torture:
+	@scripts/check --long 600 --only '^prog.*ums:(torture|fuzz)' ums-4 debug-4
 
 bench:
 	@scripts/bench
