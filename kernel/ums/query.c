@@ -130,6 +130,9 @@ static int ums_query_thread(u64 id, struct ums_info *info)
 	if (tsk && same_thread_group(tsk, current)) {
 		ums_task_info(tsk, info);
 		info->tid = task_pid_vnr(tsk);
+		/* It has ended, and been reaped, meanwhile. */
+		if (!info->tid)
+			err = -ESRCH;
 	} else {
 		err = -ESRCH;
 	}

@@ -295,7 +295,9 @@ static void check_yield(struct ledger *l, __u64 arg)
 
 static void check_leaving(struct ledger *l, __u64 reason, __u64 detail)
 {
-	if (LOAD(l->leaving) != (int)reason)
+	/* Executed while its list was being closed, it may be released by that. */
+	if (LOAD(l->leaving) != (int)reason &&
+	    !(reason == UMS_UPCALL_DETACHED && closing(l->list)))
 		violated(l, "upcall %s of a worker that does no such thing",
 			 reason == UMS_UPCALL_EXITED ? "EXITED" : "DETACHED");
 	if (detail)
