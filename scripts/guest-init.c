@@ -478,13 +478,76 @@ static void poll_fd(struct pollfd *p, int *n, int fd, short events)
 	p[(*n)++].revents = 0;
 }
 
+/* A small file of /proc into @text; -1 when it is gone. */
+static int read_small(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY), n;
+
+	if (fd < 0)
+		return -1;
+	n = read(fd, text, size - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = 0;
+	return n > 0 ? 0 : -1;
+}
+
+#define PF_KTHREAD	0x00200000
+
+/* Says where a thread is that does not end. True unless it has, or is the kernel's own. */
+static int tell_stuck(const char *pid, const char *tid)
+{
+	char path[600], text[4096], comm[64] = "?", *par, *line, *save;
+	unsigned int flags;
+	char state;
+
+	snprintf(path, sizeof(path), "/proc/%s/task/%s/stat", pid, tid);
+	if (read_small(path, text, sizeof(text)))
+		return 0;
+	par = strrchr(text, ')');
+	if (!par || sscanf(par + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2 ||
+	    flags & PF_KTHREAD || state == 'Z' || state == 'X')
+		return 0;
+	sscanf(text, "%*d (%63[^)]", comm);
+	say("STUCK: process %s (%s), thread %s, state %c, does not end after SIGKILL",
+	    pid, comm, tid, state);
+	snprintf(path, sizeof(path), "/proc/%s/task/%s/stack", pid, tid);
+	if (!read_small(path, text, sizeof(text)))
+		for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+			say("  %s", line);
+	return 1;
+}
+
+static void tell_all_stuck(void)
+{
+	DIR *procs = opendir("/proc"), *threads;
+	struct dirent *p, *t;
+	char path[300];
+	int told = 0;
+
+	while (procs && (p = readdir(procs))) {
+		if (atoi(p->d_name) < 2)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/task", p->d_name);
+		threads = opendir(path);
+		while (threads && (t = readdir(threads)))
+			if (t->d_name[0] != '.' && told < 100)
+				told += tell_stuck(p->d_name, t->d_name);
+		if (threads)
+			closedir(threads);
+	}
+	if (procs)
+		closedir(procs);
+	if (!told)
+		say("STUCK: a process does not end after SIGKILL");
+	put("/proc/sysrq-trigger", "w");
+}
+
 /* What is left when the command has ended must be able to die: a process that hangs in
  * the kernel is a failure that would go unseen otherwise.
  */
 static void end_the_rest(void)
 {
 	double end = now() + 30;
-	int told = 0;
 
 	kill(-1, SIGKILL);
 	for (;;) {
@@ -495,42 +558,7 @@ static void end_the_rest(void)
 		if (pid > 0)
 			continue;
 		if (now() > end) {
-			DIR *d = opendir("/proc");
-			struct dirent *e;
-
-			while (d && (e = readdir(d))) {
-				char path[300], comm[64] = "?", link[16];
-				int fd;
-
-				if (atoi(e->d_name) < 2)
-					continue;
-				/* kernel threads have no program file */
-				snprintf(path, sizeof(path), "/proc/%s/cmdline", e->d_name);
-				fd = open(path, O_RDONLY);
-				if (fd < 0)
-					continue;
-				close(fd);
-				snprintf(path, sizeof(path), "/proc/%s/stat", e->d_name);
-				fd = open(path, O_RDONLY);
-				if (fd >= 0) {
-					char st[400] = "", *par, state;
-					int ppid, n = read(fd, st, sizeof(st) - 1);
-
-					close(fd);
-					par = n > 0 ? strrchr(st, ')') : NULL;
-					if (!par || sscanf(par + 1, " %c %d", &state, &ppid) != 2 ||
-					    ppid == 2 || state == 'Z')
-						continue;
-					snprintf(link, sizeof(link), "%c", state);
-					sscanf(st, "%*d (%63[^)]", comm);
-					say("STUCK: process %s (%s) state %s does not end after SIGKILL",
-					    e->d_name, comm, link);
-					told = 1;
-				}
-			}
-			if (!told)
-				say("STUCK: a process does not end after SIGKILL");
-			put("/proc/sysrq-trigger", "w");
+			tell_all_stuck();
 			return;
 		}
 		nap(1000);
@@ -548,7 +576,7 @@ static void look_for_leaks(void)
 	put("/sys/kernel/debug/kmemleak", "scan");
 	f = fopen("/sys/kernel/debug/kmemleak", "r");
 	if (!f) {
-		say("this kernel has no kmemleak");
+		say("FAILED: this kernel has no kmemleak");
 		return;
 	}
 	while (fgets(line, sizeof(line), f)) {
