@@ -304,7 +304,7 @@ FIXTURE_SETUP(core)
 	ASSERT_NE(MAP_FAILED, sh);
 }
 
-FIXTURE_TEARDOWN(core)
+FIXTURE_TEARDOWN_PARENT(core)
 {
 	char pid_path[160];
 

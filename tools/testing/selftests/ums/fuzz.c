@@ -9,7 +9,6 @@
  *
  *   fuzz [-s SEED] [-t SECONDS] [-p PROCESSES] [-T THREADS] [-x FACTOR]
  *
- * The time is also taken from the variable UMS_FUZZ_SECONDS of the environment.
  * The seed decides what is tried; what comes of it depends on the timing as well.
  *
  * This is the supervisor. It starts the processes anew when they end, or kills
@@ -28,7 +27,9 @@
 #include "kselftest.h"
 
 /* Within this many seconds a process that was killed has ended. */
+#ifndef END_LIMIT
 #define END_LIMIT	30
+#endif
 
 /* A process without a slot gets so long, in ms. */
 #define ORPHAN_LIFE	3000
@@ -55,7 +56,8 @@ static __u64 rng;
 
 static void __attribute__((noreturn)) usage(void)
 {
-	fprintf(stderr, "usage: fuzz [-s SEED] [-t SECONDS] [-p PROCESSES] [-T THREADS] [-x FACTOR]\n"
+	fprintf(stderr,
+		"usage: fuzz [-s SEED] [-t SECONDS] [-p PROCESSES] [-T THREADS] [-x FACTOR]\n"
 		"  -s  seed (a new one)  -t  seconds (15)\n"
 		"  -p  processes (4)     -T  threads of each (10)\n"
 		"  -x  how many times slower than usual everything is (1)\n");
@@ -76,12 +78,9 @@ static __u64 number(const char *text, __u64 low, __u64 high)
 
 static void options(int argc, char **argv)
 {
-	const char *seconds = getenv("UMS_FUZZ_SECONDS");
 	int c;
 
 	opt.seed = (now_ns() ^ (__u64)getpid() << 20) % 1000000000;
-	if (seconds)
-		opt.seconds = number(seconds, 1, 1000000);
 	while ((c = getopt(argc, argv, "s:t:p:T:x:")) != -1) {
 		switch (c) {
 		case 's':
@@ -435,17 +434,16 @@ static void print_results(void)
 	       sh->slowest_end / MSEC);
 }
 
-/* On a busy machine it takes longer to see everything: up to this many times. */
-#define PATIENCE	4
-
 /* True when every process that was killed has ended. */
 static bool fuzz(void)
 {
-	__u64 started = now_ns(), looked = 0, span = opt.seconds * NSEC;
+	__u64 started = now_ns(), looked = 0, span = opt.seconds * NSEC, limit = 2 * span;
 	unsigned int i;
 
-	while (!LOAD(sh->wrong) &&
-	       now_ns() - started < (is_deep(false) ? span : PATIENCE * span)) {
+	/* On a busy machine it takes longer to see everything. */
+	if (limit < 90 * NSEC)
+		limit = 90 * NSEC;
+	while (!LOAD(sh->wrong) && now_ns() - started < (is_deep(false) ? span : limit)) {
 		for (i = 0; i < opt.processes; i++)
 			if (!slots[i].pid)
 				start(i);
@@ -511,6 +509,20 @@ static int count_lists(void)
 	return n;
 }
 
+/* How many there are before; -1: one more would not be noticed. */
+static int count_lists_before(void)
+{
+	struct ums_create_args args = { .max_workers = 1 };
+	int before = count_lists(), now;
+	long fd;
+
+	fd = ums_create(&args, sizeof(args));
+	now = count_lists();
+	if (fd >= 0)
+		close(fd);
+	return now == before + 1 ? before : -1;
+}
+
 /* After a moment, for memory is freed behind the end of processes. */
 static void result_lists(int before)
 {
@@ -521,7 +533,7 @@ static void result_lists(int before)
 	close(FD_SEND);
 	close(FD_RECEIVE);
 	if (before < 0) {
-		ksft_test_result_skip("no list is left: /proc/vmallocinfo cannot be read\n");
+		ksft_test_result_skip("no list is left: /proc/vmallocinfo does not tell\n");
 		return;
 	}
 	while ((now = count_lists()) > before && now_ns() < limit)
@@ -562,7 +574,7 @@ int main(int argc, char **argv)
 	rng = mix(opt.seed, 9000000);
 	open_shared();
 	protect();
-	before = count_lists();
+	before = count_lists_before();
 
 	ended = fuzz();
 	gone = finish();

@@ -40,7 +40,7 @@ enum count {
 	N_MMAP, N_MMAP_REFUSED, N_FOREIGN, N_REGION, N_ASKED_IN_REGION,
 	N_CLOSE, N_SCRIBBLE, N_HANDLER, N_HANDLER_CALL, N_SEGV, N_JUMP,
 	N_THREAD, N_THREAD_END, N_FORK, N_VFORK, N_SHARED_VM, N_EXEC, N_TRACED,
-	N_UFFD, N_STOPPED, N_ACTS, N_CHAOS,
+	N_UFFD, N_STOPPED, N_ACTS,
 	/* of the supervisor: */
 	N_PROCESS, N_ENDED, N_ENDED_SIGNAL, N_KILLED, N_ORPHAN,
 	NCOUNTS
@@ -255,7 +255,6 @@ void wrong(const char *what, long a, long b, long c);
 
 /* fuzz_calls.c */
 extern const char * const call_names[CALLS];
-void calls_init(struct thread *t);
 struct flist *pick_list(struct thread *t);
 int pick_tid(struct thread *t);
 __u64 pick_id(struct thread *t);
@@ -273,6 +272,7 @@ void call_execute(struct thread *t, __u64 id, bool valid);
 void call_yield(struct thread *t, bool valid);
 void call_wait(struct thread *t, bool valid);
 void call_create(struct thread *t, bool valid);
+void call_create_big(struct thread *t);
 void call_random(struct thread *t);
 void act_close(struct thread *t);
 

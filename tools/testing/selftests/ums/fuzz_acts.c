@@ -509,7 +509,8 @@ static void act_policy(struct thread *t)
 		attr.policy = 6;	/* SCHED_DEADLINE */
 		attr.flags = 1;		/* SCHED_FLAG_RESET_ON_FORK */
 		attr.runtime = MSEC;
-		attr.deadline = attr.period = 20 * MSEC;
+		attr.deadline = 20 * MSEC;
+		attr.period = 20 * MSEC;
 		SYS(SYS_sched_setattr, tid, &attr, 0);
 		break;
 	case 4:

@@ -346,38 +346,49 @@ void act_close(struct thread *t)
 	STORE(l->fd, -1);
 }
 
+/* 170 MB: once in a process, in one process at a time, and most often not for long. */
+void call_create_big(struct thread *t)
+{
+	struct ums_create_args *args = (struct ums_create_args *)scratch(t);
+	long fd;
+
+	if (p.slot || p.depth || p.big)
+		return;
+	p.big = true;
+	memset(args, 0, sizeof(*args));
+	args->max_workers = UMS_MAX_WORKERS;
+	fd = CALL(NR_UMS_CREATE, args, sizeof(*args));
+	if (fd < 0)
+		return;
+	count(N_BIG);
+	if (!one_in(RNG, 4) || list_keep(t, fd, UMS_MAX_WORKERS, false) < 0)
+		SYS(SYS_close, fd);
+}
+
 void call_create(struct thread *t, bool valid)
 {
-	struct ums_create_args args = {};
-	bool big = false;
+	struct ums_create_args args = {}, *at;
+	int i = -1;
 	__u32 max;
-	void *at;
 	long fd;
-	int i;
 
 	max = one_in(RNG, 4) ? rnd_log(RNG, 1, 4096) : 1 + rnd_below(RNG, 48);
-	/* 170 MB: one in one process at a time, and not for long. */
-	if (!valid && !p.slot && !p.depth && !t->child && !p.big && one_in(RNG, 16)) {
-		p.big = big = true;
-		max = UMS_MAX_WORKERS;
-	}
 	args.max_workers = max;
-	if (!valid && !big && one_in(RNG, 8))
+	if (!valid && one_in(RNG, 8))
 		args.max_workers = one_in(RNG, 2) ? 0 : UMS_MAX_WORKERS + 1 + rnd(RNG) % (1U << 31);
-	at = put(t, &args, sizeof(args), valid || big);
-	/* Nor does it become so large by chance. */
-	if (at == scratch(t) && !big && ((struct ums_create_args *)at)->max_workers > 4096 &&
-	    ((struct ums_create_args *)at)->max_workers <= UMS_MAX_WORKERS)
-		((struct ums_create_args *)at)->max_workers = max;
+	at = put(t, &args, sizeof(args), valid);
+	/* It does not become a large one by chance. */
+	if ((char *)at == scratch(t) && at->max_workers > 4096 &&
+	    at->max_workers <= UMS_MAX_WORKERS)
+		at->max_workers = max;
 	fd = CALL(NR_UMS_CREATE, at, valid ? sizeof(args) : pick_size(t, sizeof(args)));
 	if (fd < 0)
 		return;
-	max = at == scratch(t) ? LOAD(((struct ums_create_args *)at)->max_workers) : 0;
-	if (big)
-		count(N_BIG);
+	max = (char *)at == scratch(t) ? LOAD(at->max_workers) : 0;
 	/* One of unknown size is not kept. */
-	if (!max || max > UMS_MAX_WORKERS || t->child || (big && one_in(RNG, 2)) ||
-	    (i = list_keep(t, fd, max, false)) < 0)
+	if (max && max <= UMS_MAX_WORKERS && !t->child)
+		i = list_keep(t, fd, max, false);
+	if (i < 0)
 		SYS(SYS_close, fd);
 	else if (valid || !one_in(RNG, 8))
 		list_map(&p.lists[i]);
@@ -392,7 +403,9 @@ __u64 take(struct thread *t, struct flist *l)
 	h = LOAD(head->head);
 	do {
 		tail = LOAD(head->tail);
-		/* Or nonsense: then whatever is there is an id. */
+		/* Nonsense: whatever is there is an id, but not for ever. */
+		if (tail - h > l->ring_mask + 1ULL && one_in(RNG, 4))
+			STORE(head->head, tail);
 		if (h == tail || (h & l->ring_mask) >= (WINDOW - sizeof(*head)) / 8)
 			return 0;
 		id = __atomic_load_n(&ring(l)[h & l->ring_mask], __ATOMIC_RELAXED);

@@ -269,6 +269,8 @@ static void spawner_step(struct thread *t)
 
 	if (!any_list())
 		call_create(t, true);
+	if (one_in(&t->rng, 256))
+		call_create_big(t);
 	for (i = 0; i < 2; i++)
 		thread_new(t, one_in(&t->rng, 32) ? thread_flags & ~CLONE_FILES : thread_flags,
 			   NULL);

@@ -134,7 +134,7 @@ FIXTURE_SETUP(idle)
 	}
 }
 
-FIXTURE_TEARDOWN(idle)
+FIXTURE_TEARDOWN_PARENT(idle)
 {
 	int i;
 
