@@ -254,6 +254,27 @@ struct task_struct *ums_list_publish_atomic(struct ums_worker *worker)
 	return task;
 }
 
+/* There is news for all who wait or poll: the list is closed, or deserted. */
+void ums_list_wake_all(struct ums_list *list)
+{
+	struct task_struct *waiter;
+
+	/*
+	 * One by one: any number may wait, and interrupts wait for the lock. As
+	 * long as there is news nobody comes to wait again.
+	 */
+	do {
+		rcu_read_lock();
+		waiter = ums_list_take_waiter(list);
+		if (waiter)
+			wake_up_process(waiter);
+		rcu_read_unlock();
+	} while (waiter && (READ_ONCE(list->closed) || READ_ONCE(list->proc->deserted)));
+
+	__wake_up(&list->poll, TASK_NORMAL, 0, 
+		  poll_to_key(EPOLLIN | EPOLLHUP | EPOLLERR));
+}
+
 /**
  * ums_list_shutdown - no worker will be published here any more
  * @list: the list; the caller has a reference
@@ -263,7 +284,6 @@ struct task_struct *ums_list_publish_atomic(struct ums_worker *worker)
  */
 void ums_list_shutdown(struct ums_list *list)
 {
-	struct task_struct *waiter;
 	struct ums_worker *worker;
 	unsigned long flags;
 	u32 nr, fresh;
@@ -278,19 +298,8 @@ void ums_list_shutdown(struct ums_list *list)
 	fresh = list->fresh;
 	raw_spin_unlock_irqrestore(&list->lock, flags);
 
-	/* One by one: any number may wait, and interrupts wait for the lock. */
-	do {
-		rcu_read_lock();
-		waiter = ums_list_take_waiter(list);
-		if (waiter)
-			wake_up_process(waiter);
-		rcu_read_unlock();
-	} while (waiter);
-
 	xa_erase(&list->proc->lists, list->nr);
-
-	__wake_up(&list->poll, TASK_NORMAL, 0,
-		  poll_to_key(EPOLLIN | EPOLLHUP | EPOLLERR));
+	ums_list_wake_all(list);
 
 	/* A worker looks at @closed under its lock before it parks. */
 	for (nr = 0; nr < fresh; nr++) {
@@ -319,6 +328,8 @@ static __poll_t ums_list_poll(struct file *file, poll_table *wait)
 		return EPOLLHUP | EPOLLERR;
 	if (ums_list_ready(list))
 		mask |= EPOLLIN | EPOLLRDNORM;
+	if (READ_ONCE(list->proc->deserted))
+		mask |= EPOLLERR;
 	return mask;
 }
 

@@ -25,6 +25,7 @@ struct ums_process *ums_process_get(void)
 			return NULL;
 		refcount_set(&proc->refs, 1);
 		xa_init_flags(&proc->lists, XA_FLAGS_ALLOC);
+		raw_spin_lock_init(&proc->lock);
 
 		old = cmpxchg(&sig->ums, NULL, proc);
 		if (old) {
@@ -45,6 +46,62 @@ void ums_process_put(struct ums_process *proc)
 	/* Each list held a reference; so none is left, and nothing to destroy. */
 	WARN_ON_ONCE(!xa_empty(&proc->lists));
 	kfree(proc);
+}
+
+/*
+ * Calls @fn for each list that is not shut down, as far as there are no new ones
+ * meanwhile; each is kept during the call.
+ */
+static void ums_process_for_each_list(struct ums_process *proc,
+				      void (*fn)(struct ums_list *list))
+{
+	struct ums_list *list;
+	unsigned long nr;
+
+	rcu_read_lock();
+	xa_for_each(&proc->lists, nr, list) {
+		/* One that is on its last reference shuts itself down. */
+		if (!refcount_inc_not_zero(&list->refs))
+			continue;
+		rcu_read_unlock();
+		fn(list);
+		ums_list_put(list);
+		rcu_read_lock();
+	}
+	rcu_read_unlock();
+}
+
+/* The current thread becomes a scheduler. */
+void ums_process_enter(struct ums_process *proc)
+{
+	raw_spin_lock(&proc->lock);
+	proc->schedulers++;
+	WRITE_ONCE(proc->deserted, false);
+	raw_spin_unlock(&proc->lock);
+}
+
+/**
+ * ums_process_leave - the current thread is no scheduler any more
+ * @proc: its process
+ * @died: because it has ended
+ *
+ * Whoever waits for a worker to be published waits for somebody to be executed
+ * and to block. Where the last scheduler died there is nobody who would do that,
+ * nor was it meant to be so.
+ */
+void ums_process_leave(struct ums_process *proc, bool died)
+{
+	bool deserted;
+
+	raw_spin_lock(&proc->lock);
+	deserted = !--proc->schedulers && died;
+	if (deserted)
+		WRITE_ONCE(proc->deserted, true);
+	raw_spin_unlock(&proc->lock);
+
+	/* Those who come to wait from here on see it: ums_list_wait(), poll. */
+	if (deserted)
+		ums_process_for_each_list(proc, ums_list_wake_all);
 }
 
 /* The list that a worker's id names. Inside an RCU read section. */
@@ -105,7 +162,7 @@ static void ums_task_end(struct task_struct *tsk, bool exited, int status)
 	if (worker)
 		ums_worker_exit(worker, exited, status);
 	else
-		ums_scheduler_end(ums_scheduler_of(tsk));
+		ums_scheduler_end(ums_scheduler_of(tsk), exited);
 }
 
 /* The thread ends: its scheduler, or its worker, is told. */
@@ -121,8 +178,6 @@ void __ums_exit(struct task_struct *tsk, long code)
 void __ums_execve(struct task_struct *tsk)
 {
 	struct ums_process *proc = tsk->signal->ums;
-	struct ums_list *list;
-	unsigned long nr;
 
 	if (tsk->ums)
 		ums_task_end(tsk, false, 0);
@@ -131,17 +186,7 @@ void __ums_execve(struct task_struct *tsk)
 		return;
 	tsk->signal->ums = NULL;
 
-	rcu_read_lock();
-	xa_for_each(&proc->lists, nr, list) {
-		/* One that is on its last reference shuts itself down. */
-		if (!refcount_inc_not_zero(&list->refs))
-			continue;
-		rcu_read_unlock();
-		ums_list_shutdown(list);
-		ums_list_put(list);
-		rcu_read_lock();
-	}
-	rcu_read_unlock();
+	ums_process_for_each_list(proc, ums_list_shutdown);
 	ums_process_put(proc);
 }
 

@@ -149,9 +149,10 @@ static void ums_upcall(struct ums_scheduler *sched, enum ums_reason reason,
 			worker, detail, sched->arg);
 }
 
-/* The current thread is no scheduler any more, or ends. */
-void ums_scheduler_end(struct ums_scheduler *sched)
+/* The current thread is no scheduler any more; or, with @died, ends as one. */
+void ums_scheduler_end(struct ums_scheduler *sched, bool died)
 {
+	struct ums_process *proc = sched->proc;
 	struct ums_worker *worker;
 
 	/* Killed, it may leave a worker that it runs. */
@@ -164,6 +165,9 @@ void ums_scheduler_end(struct ums_scheduler *sched)
 	hrtimer_cancel(&sched->slice);
 	WRITE_ONCE(current->ums, NULL);
 	kfree_rcu(sched, rcu);
+
+	ums_process_leave(proc, died);
+	ums_process_put(proc);
 }
 
 /**
@@ -212,6 +216,12 @@ SYSCALL_DEFINE2(ums_scheduler_enter, const struct ums_scheduler_args __user *, u
 	if (!sched)
 		return -ENOMEM;
 
+	sched->proc = ums_process_get();
+	if (!sched->proc) {
+		kfree(sched);
+		return -ENOMEM;
+	}
+
 	sched->base.role = UMS_ROLE_SCHEDULER;
 	sched->task = current;
 	sched->entry = args.entry;
@@ -220,6 +230,7 @@ SYSCALL_DEFINE2(ums_scheduler_enter, const struct ums_scheduler_args __user *, u
 	hrtimer_init(&sched->slice, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	sched->slice.function = ums_slice_end;
 
+	ums_process_enter(sched->proc);
 	smp_store_release(&current->ums, &sched->base);
 	ums_upcall(sched, UMS_UPCALL_STARTUP, 0, args.startup);
 	return 0;
@@ -242,7 +253,7 @@ SYSCALL_DEFINE1(ums_scheduler_exit, unsigned int, flags)
 	if (!sched)
 		return -EPERM;
 
-	ums_scheduler_end(sched);
+	ums_scheduler_end(sched, false);
 	return 0;
 }
 

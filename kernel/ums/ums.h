@@ -4,8 +4,8 @@
  *
  * Objects and their owners
  *
- *   ums_process	The lists of a thread group. signal_struct and each list
- *		hold a reference.
+ *   ums_process	The lists of a thread group. signal_struct, each list and each
+ *		scheduler hold a reference.
  *   ums_list	A completion list. Its file and each of its workers hold a
  *		reference, and a waiter while it sleeps. Shut down when the
  *		process closes its last descriptor, at exec, or at the latest
@@ -28,6 +28,7 @@
  *		inside a worker's lock in one place, ums_worker_woken(), and is
  *		otherwise not held together with one.
  *   ums_list::poll.lock		not held or taken under either.
+ *   ums_process::lock (raw)	how many schedulers there are. Nests with nothing.
  *
  *   Whoever wakes a worker may come to both locks (ums_worker_woken()), with
  *   locks of its own held and in any context. So neither lock is held when
@@ -70,6 +71,11 @@ struct ums_process {
 	atomic_t		serial;		/* of the newest worker */
 	u32			next_nr;	/* for the next list */
 	struct xarray		lists;		/* by number; shut down ones are out */
+
+	raw_spinlock_t		lock;
+	/* protected by @lock: */
+	unsigned int		schedulers;
+	bool			deserted;	/* the last one died; also read without */
 };
 
 /* What the kernel itself remembers of a slot; user space cannot write it. */
@@ -176,6 +182,7 @@ struct ums_event {
 struct ums_scheduler {
 	struct ums_task		base;
 	struct task_struct	*task;
+	struct ums_process	*proc;
 	unsigned long		entry;
 	unsigned long		stack;		/* as an upcall starts on it */
 	u64			arg;
@@ -183,7 +190,7 @@ struct ums_scheduler {
 	/* Set by itself, cleared by whoever detaches the worker; see above. */
 	struct ums_worker	*worker;
 
-	u64			executing;	/* its id, until the upcall; own thread's */
+	u64			executing;	/* its id, until the upcall; set by its own thread */
 	u64			start;		/* of that, local_clock() */
 	struct ums_event	event;
 	bool			posted;		/* release: @event is complete */
@@ -233,6 +240,8 @@ static inline void ums_delay(void)
 /* process.c */
 struct ums_process *ums_process_get(void);
 void ums_process_put(struct ums_process *proc);
+void ums_process_enter(struct ums_process *proc);
+void ums_process_leave(struct ums_process *proc, bool died);
 struct ums_worker *ums_worker_find(u64 id);
 struct ums_list *ums_list_find(u64 id);
 
@@ -240,6 +249,7 @@ struct ums_list *ums_list_find(u64 id);
 struct ums_list *ums_list_from_fd(int fd);
 void ums_list_put(struct ums_list *list);
 void ums_list_shutdown(struct ums_list *list);
+void ums_list_wake_all(struct ums_list *list);
 bool ums_list_ready(struct ums_list *list);
 int ums_list_add(struct ums_list *list, struct ums_worker *worker, u64 user_data);
 void ums_list_remove(struct ums_list *list, u64 id, bool exited, int status);
@@ -264,7 +274,7 @@ void ums_set_event(struct ums_scheduler *sched, enum ums_reason reason, u64 work
 		   u64 detail, u64 now);
 void ums_post(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,
 	      u64 detail, u64 now);
-void ums_scheduler_end(struct ums_scheduler *sched);
+void ums_scheduler_end(struct ums_scheduler *sched, bool died);
 
 /* query.c */
 void ums_task_info(struct task_struct *tsk, struct ums_info *info);

@@ -28,6 +28,9 @@ static int ums_list_wait(struct ums_list *list, ktime_t *expires)
 			ret = -EBADF;
 		else if (ums_list_ready(list))
 			ret = 0;
+		/* The caller may have been the one: see ums_process_leave(). */
+		else if (READ_ONCE(list->proc->deserted))
+			ret = -EOWNERDEAD;
 		else if (expired)
 			ret = -ETIMEDOUT;
 		else if (signal_pending(current))
@@ -101,6 +104,8 @@ static long ums_wait_restart(struct restart_block *restart)
  *   is unknown;
  * * %-EXDEV: the list belongs to another process;
  * * %-EFAULT: @timeout cannot be read;
+ * * %-EOWNERDEAD: the last scheduler of the process has died, and the list is
+ *   empty; until a thread becomes a scheduler;
  * * %-ETIMEDOUT: the time has passed and the list is empty;
  * * %-EINTR: a signal handler ran.
  */

@@ -98,7 +98,9 @@ public:
 
 	/// Sleeps until the list is not empty (another thread may take the worker first). A signal handler
 	/// does not end the wait.
-	/// Throws std::system_error: bad_file_descriptor when the list is or was closed meanwhile.
+	/// Throws std::system_error: bad_file_descriptor when the list is or was closed meanwhile;
+	/// owner_dead when the last scheduler of the process has died (its thread has ended in that role), and
+	/// the list is empty: until another thread becomes a scheduler nobody will be published.
 	void wait() const;
 
 	/// The same, without an exception: @p ec also gets interrupted, when a signal handler ran.

@@ -5,8 +5,10 @@
  */
 #include "ums_test.h"
 
+#include <poll.h>
 #include <sched.h>
 #include <spawn.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
@@ -555,6 +557,15 @@ TEST(close_in_flight)
 	}
 }
 
+static const struct __kernel_timespec zero;
+
+static int polled(struct list *l)
+{
+	struct pollfd p = { .fd = l->fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1 ? p.revents : 0;
+}
+
 /* Its scheduler's thread ends in a signal handler, while the worker runs. */
 static void dies(int sig)
 {
@@ -605,7 +616,10 @@ TEST(scheduler_dies)
 	ASSERT_TRUE(WAIT_FOR(LOAD(w.result) > 0));
 	ASSERT_EQ(0, syscall(SYS_tgkill, getpid(), d.tid, SIGUSR1));
 	/* It comes back, by way of its list, for another to run. */
-	ASSERT_EQ(d.id, list_pop_wait(&l));
+	ASSERT_TRUE(WAIT_FOR(!list_empty(&l)));
+	EXPECT_EQ(0, ums_wait(l.fd, NULL, 0));
+	EXPECT_EQ(POLLIN, polled(&l) & POLLIN);
+	ASSERT_EQ(d.id, list_pop(&l));
 	ASSERT_TRUE(WAIT_FOR(thread_state(getpid(), d.tid) == 0));
 	EXPECT_EQ(false, d.gone);
 	ASSERT_EQ(0, ums_query(UMS_QUERY_WORKER, d.id, &info, sizeof(info)));
@@ -638,11 +652,124 @@ TEST(scheduler_ends)
 	ASSERT_EQ(0, thread_start(&d.t, doomed_main, &d));
 	ASSERT_EQ(0, pthread_join(d.t, NULL));
 	EXPECT_EQ(true, d.gone);
+	/* Nobody would execute it when it comes back. */
+	EXPECT_EQ(-EOWNERDEAD, ums_wait(l.fd, NULL, 0));
+	EXPECT_EQ(POLLERR, polled(&l));
 	ASSERT_EQ(1, write(w.fd[1], "x", 1));
-	ASSERT_EQ(d.id, list_pop_wait(&l));
+	ASSERT_TRUE(WAIT_FOR(!list_empty(&l)));
+	EXPECT_EQ(0, ums_wait(l.fd, NULL, 0));
+	EXPECT_EQ(POLLIN | POLLERR, polled(&l));
+	ASSERT_EQ(d.id, list_pop(&l));
 	ASSERT_EQ(0, sched_enter(&s));
+	EXPECT_EQ(0, polled(&l));
 	EXPECT_EQ(0, worker_run_to_end(&s, &l, d.id));
 	EXPECT_EQ(1, w.result);
+	/* It does not die. */
+	ASSERT_EQ(0, sched_exit(&s));
+	EXPECT_EQ(0, polled(&l));
+	EXPECT_EQ(-ETIMEDOUT, ums_wait(l.fd, &zero, 0));
+}
+
+/* Threads that wait for a worker, in each way that there is. */
+struct watcher {
+	int fd;
+	int how;
+	pid_t tid;
+	long ret;
+	pthread_t t;
+};
+
+static void *watches(void *arg)
+{
+	struct watcher *z = arg;
+	struct epoll_event ev = { .events = EPOLLIN };
+	struct pollfd p = { .fd = z->fd, .events = POLLIN };
+	int ep;
+
+	STORE(z->tid, self_tid());
+	switch (z->how) {
+	case 0:
+	case 1:
+		z->ret = ums_wait(z->fd, NULL, 0);
+		break;
+	case 2:
+		z->ret = poll(&p, 1, -1) == 1 ? p.revents : -1;
+		break;
+	default:
+		ep = epoll_create1(0);
+		epoll_ctl(ep, EPOLL_CTL_ADD, z->fd, &ev);
+		z->ret = epoll_wait(ep, &ev, 1, -1) == 1 ? ev.events : -1;
+		close(ep);
+	}
+	return NULL;
+}
+
+static void *waits_to_end(void *arg)
+{
+	struct watcher *z = arg;
+	struct sched s;
+
+	if (!sched_enter(&s)) {
+		STORE(z->tid, self_tid());
+		z->ret = ums_wait(z->fd, NULL, 0);
+	}
+	return NULL;
+}
+
+/*
+ * Two schedulers: the death of the first is nobody's business, that of the last
+ * is everybody's, on each list of the process; until there is one again.
+ */
+TEST(last_scheduler_dies)
+{
+	static const long calls[] = { NR_UMS_WAIT, NR_UMS_WAIT, SYS_poll, SYS_epoll_wait };
+	struct sigaction sa = { .sa_handler = dies };
+	struct watcher z[8] = {}, sched[2] = {};
+	struct list l[2], theirs;
+	struct sched s;
+	int i;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, sigaction(SIGUSR1, &sa, NULL));
+	ASSERT_EQ(0, list_open(&theirs, 1));
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, list_open(&l[i], 1));
+		sched[i].fd = theirs.fd;
+		ASSERT_EQ(0, thread_start(&sched[i].t, waits_to_end, &sched[i]));
+		ASSERT_TRUE(WAIT_FOR(LOAD(sched[i].tid) &&
+				     thread_sleeps_in(sched[i].tid, NR_UMS_WAIT)));
+	}
+	for (i = 0; i < 8; i++) {
+		z[i].fd = l[i / 4].fd;
+		z[i].how = i % 4;
+		ASSERT_EQ(0, thread_start(&z[i].t, watches, &z[i]));
+	}
+	for (i = 0; i < 8; i++) {
+		ASSERT_TRUE(WAIT_FOR(LOAD(z[i].tid) &&
+				     thread_sleeps_in(z[i].tid, calls[i % 4])));
+	}
+	ASSERT_EQ(0, syscall(SYS_tgkill, getpid(), sched[0].tid, SIGUSR1));
+	ASSERT_EQ(0, pthread_join(sched[0].t, NULL));
+	ASSERT_TRUE(WAIT_FOR(thread_state(getpid(), sched[0].tid) == 0));
+	EXPECT_EQ(0, polled(&l[0]));
+	for (i = 0; i < 8; i++) {
+		EXPECT_TRUE(thread_sleeps_in(z[i].tid, calls[i % 4]));
+	}
+	ASSERT_EQ(0, syscall(SYS_tgkill, getpid(), sched[1].tid, SIGUSR1));
+	ASSERT_EQ(0, pthread_join(sched[1].t, NULL));
+	for (i = 0; i < 8; i++) {
+		ASSERT_EQ(0, pthread_join(z[i].t, NULL));
+		EXPECT_EQ(z[i].how < 2 ? -EOWNERDEAD : POLLERR, z[i].ret);
+	}
+	/* A new list is no better off. */
+	list_close(&l[0]);
+	ASSERT_EQ(0, list_open(&l[0], 1));
+	EXPECT_EQ(-EOWNERDEAD, ums_wait(l[0].fd, &zero, 0));
+	ASSERT_EQ(0, sched_enter(&s));
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(-ETIMEDOUT, ums_wait(l[i].fd, &zero, 0));
+		EXPECT_EQ(0, polled(&l[i]));
+	}
 }
 
 /* pthread_cancel of one that is blocked, and of one that is ready. */

@@ -475,7 +475,7 @@ static void wait_list(void)
 	long ret;
 
 	ret = ums_wait(w.lists[list].fd, &ts, 0);
-	if (ret && ret != -ETIMEDOUT && ret != -EINTR &&
+	if (ret && ret != -ETIMEDOUT && ret != -EINTR && ret != -EOWNERDEAD &&
 	    !(closing(list) && (ret == -EBADF || ret == -EINVAL)))
 		violated(L, "ums_wait: %ld", ret);
 }

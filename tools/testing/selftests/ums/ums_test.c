@@ -168,8 +168,11 @@ __u64 list_pop_wait(struct list *l)
 		if (id)
 			return id;
 		ret = ums_wait(l->fd, &ts, UMS_WAIT_ABSTIME);
+		/* Its scheduler has died, and it is not back yet. */
+		if (ret == -EOWNERDEAD && now_ns() < end)
+			sleep_ns(MSEC / 2);
 		/* Not what is there by now: its wake-up was lost. */
-		if (ret && ret != -EINTR)
+		else if (ret && ret != -EINTR)
 			return 0;
 	}
 }
