@@ -39,6 +39,9 @@ void __ums_exit(struct task_struct *tsk, long code);
 void __ums_execve(struct task_struct *tsk);
 void __ums_free_signal(struct signal_struct *sig);
 
+/* complete_signal(), see there */
+int ums_signal_rank(struct task_struct *tsk);
+
 int proc_pid_ums(struct seq_file *m, struct pid_namespace *ns, struct pid *pid,
 		 struct task_struct *task);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * User-mode scheduling: the lists of a process, and what happens to them and
- * to its threads at exec and exit.
+ * to its threads at exec and exit. Which thread takes the signals of a process.
  */
 #include <linux/slab.h>
 
@@ -188,6 +188,31 @@ void __ums_execve(struct task_struct *tsk)
 
 	ums_process_for_each_list(proc, ums_list_shutdown);
 	ums_process_put(proc);
+}
+
+/**
+ * ums_signal_rank - how soon would a thread take a signal for its process?
+ * @tsk: the thread; its siglock is held
+ *
+ * Return: 2: as soon as any thread; 1: it is a scheduler whose worker has to stop
+ * first; 0: it is a worker that has to be executed first.
+ */
+int ums_signal_rank(struct task_struct *tsk)
+{
+	struct ums_scheduler *sched;
+	struct ums_worker *worker;
+	int rank = 2;
+
+	/* By the time that the signal is there it may be different again. */
+	rcu_read_lock();
+	worker = ums_worker_of(tsk);
+	sched = ums_scheduler_of(tsk);
+	if (worker && !READ_ONCE(worker->sched))
+		rank = 0;
+	else if (sched && READ_ONCE(sched->executing))
+		rank = 1;
+	rcu_read_unlock();
+	return rank;
 }
 
 /* Nobody is left who could look anything up. */

@@ -326,7 +326,7 @@ static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 
 	}
 
 	sched->posted = false;
-	sched->executing = id;
+	WRITE_ONCE(sched->executing, id);
 	sched->start = now;
 	sched->executes++;
 	WRITE_ONCE(sched->worker, worker);
@@ -423,7 +423,7 @@ SYSCALL_DEFINE3(ums_execute, u64, id, u64, slice, unsigned int, flags)
 	if (err)
 		return err;
 
-	sched->executing = 0;
+	WRITE_ONCE(sched->executing, 0);
 	if (slice)
 		hrtimer_cancel(&sched->slice);
 	ums_count_event(sched);

@@ -593,8 +593,8 @@ TEST(to_process)
 }
 
 /*
- * A parked worker with the signal open and everybody else blocking it: the
- * signal waits for it. With somebody else who can take it, that one does.
+ * A parked worker with the signal open and somebody else who can take it: that
+ * one does.
  */
 TEST(to_process_prefers_who_can_take_it)
 {
@@ -613,6 +613,143 @@ TEST(to_process_prefers_who_can_take_it)
 		kill(getpid(), SIGUSR1);
 		ASSERT_TRUE(WAIT_FOR(LOAD(handled) == i));
 		EXPECT_EQ(self_tid(), handled_by);
+	}
+}
+
+/*
+ * The main thread, to whom signals of the process are offered first, is a worker
+ * that waits. Who else is there, with the signal open:
+ */
+enum company {
+	ORDINARY,	/* a thread without a role */
+	RUNNING,	/* a worker that a scheduler runs */
+	WAITING,	/* a scheduler in ums_wait() */
+	EXECUTING,	/* a scheduler that runs a worker */
+	NOBODY,
+};
+
+static struct {
+	enum company kind;
+	struct list l, other;
+	struct worker w;
+	pid_t tid;		/* who is to take it, once that is ready */
+} company;
+
+static int open_signal(bool open)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	return pthread_sigmask(open ? SIG_UNBLOCK : SIG_BLOCK, &set, NULL);
+}
+
+static void *waits_for_signals(void *arg)
+{
+	open_signal(true);
+	STORE(company.tid, self_tid());
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static void spins_for_ever(struct worker *w)
+{
+	open_signal(company.kind == RUNNING);
+	STORE(company.tid, company.kind == RUNNING ? self_tid() : (pid_t)(long)w->arg);
+	for (;;)
+		;
+}
+
+static void *schedules(void *arg)
+{
+	struct sched s;
+	__u64 id;
+
+	open_signal(company.kind != RUNNING);
+	if (sched_enter(&s))
+		_exit(10);
+	if (company.kind == WAITING) {
+		STORE(company.tid, self_tid());
+		for (;;)
+			ums_wait(company.other.fd, NULL, 0);
+	}
+	id = worker_start_pop(&company.w, &company.other, spins_for_ever,
+			      (void *)(long)self_tid());
+	for (;;) {
+		if (!id || sched_run(&s, id, 0))
+			_exit(11);
+		id = list_pop_wait(&company.other);
+	}
+}
+
+/* Ends the process with 0, or a number that tells what was wrong. */
+static void *sends(void *arg)
+{
+	struct sched s;
+	int i;
+
+	if (!WAIT_FOR(!list_empty(&company.l) &&
+		      (company.kind == NOBODY || LOAD(company.tid))))
+		_exit(20);
+	for (i = 1; company.kind != NOBODY && i <= 5; i++) {
+		kill(getpid(), SIGUSR1);
+		if (!WAIT_FOR(LOAD(handled) == i))
+			_exit(21);
+		if (LOAD(handled_by) != company.tid)
+			_exit(22);
+	}
+	if (company.kind != NOBODY)
+		_exit(0);
+
+	kill(getpid(), SIGUSR1);
+	sleep_ns(50 * MSEC);
+	if (LOAD(handled))
+		_exit(23);
+	/* It is there when the worker is executed. */
+	if (sched_enter(&s) || sched_run(&s, list_pop(&company.l), 0))
+		_exit(24);
+	while (s.reason == UMS_UPCALL_BLOCKED)
+		if (sched_run(&s, list_pop_wait(&company.l), 0))
+			_exit(25);
+	_exit(handled == 1 && handled_by == getpid() ? 0 : 26);
+}
+
+static int main_is_worker(enum company kind)
+{
+	struct ums_worker_args args = {};
+	pthread_t t;
+
+	company.kind = kind;
+	if (open_signal(false) || handle(SIGUSR1, 0) ||
+	    list_open(&company.l, 1) || list_open(&company.other, 1) ||
+	    thread_start(&t, sends, NULL))
+		return 1;
+	if (kind != NOBODY &&
+	    thread_start(&t, kind == ORDINARY ? waits_for_signals : schedules, NULL))
+		return 2;
+	open_signal(true);
+	if (ums_worker_enter(company.l.fd, &args, sizeof(args)) < 0 || ums_detach(0))
+		return 3;
+	for (;;)
+		pause();
+}
+
+TEST(to_process_of_waiting_workers)
+{
+	int kind, status;
+	pid_t pid;
+
+	UMS_REQUIRE();
+	for (kind = ORDINARY; kind <= NOBODY; kind++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			_exit(main_is_worker(kind));
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(0, status) {
+			TH_LOG("company %d: status %x", kind, status);
+		}
 	}
 }
 
