@@ -74,8 +74,8 @@ static bool ums_task_sleeps(struct task_struct *tsk)
 /*
  * A signal for the scheduler: it can take it only when the worker has stopped.
  *
- * Return: true when that will not be soon, since the worker sleeps in a region
- * where blocking makes no upcall; it says so, too, when it goes to sleep later
+ * Return: true when that will not be soon, since the worker sleeps where that
+ * makes no upcall; it says so, too, when it goes to sleep later
  * (ums_worker_sleeping()).
  */
 static bool ums_stop_worker(struct ums_scheduler *sched)
@@ -94,8 +94,8 @@ static bool ums_stop_worker(struct ums_scheduler *sched)
 			 * with the barrier in ums_worker_sleeping().
 			 */
 			smp_mb();
-			sleeps = READ_ONCE(worker->slot->no_upcall) &&
-				 ums_task_sleeps(worker->task);
+			sleeps = ums_task_sleeps(worker->task) &&
+				 ums_worker_is_silent(worker);
 		}
 		raw_spin_unlock_irq(&worker->lock);
 	}

@@ -261,6 +261,7 @@ void ums_worker_set_state(struct ums_worker *worker, enum ums_state state, u64 n
 struct ums_scheduler *ums_worker_cut(struct ums_worker *worker);
 struct ums_scheduler *ums_worker_block(struct ums_worker *worker, u64 cause, u64 now);
 void ums_worker_ready(struct ums_worker *worker, u64 position, u64 now);
+bool ums_worker_is_silent(struct ums_worker *worker);
 void ums_worker_ask(struct ums_worker *worker, enum ums_preempt_why why);
 void ums_worker_orphan(struct ums_worker *worker, struct ums_scheduler *sched);
 void ums_worker_exit(struct ums_worker *worker, bool exited, int status);

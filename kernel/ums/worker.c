@@ -12,6 +12,7 @@
 #include <linux/thread_info.h>
 #include <linux/uaccess.h>
 #include <asm/syscall.h>
+#include <asm/unistd.h>
 
 #include <trace/events/ums.h>
 
@@ -84,10 +85,25 @@ struct ums_scheduler *ums_worker_block(struct ums_worker *worker, u64 cause, u64
 	return sched;
 }
 
+/**
+ * ums_worker_is_silent - does a worker sleep without an upcall?
+ * @worker: it, perhaps another thread, which sleeps and cannot end
+ *
+ * In a region where that makes none; and on its way into exit(), where a
+ * debugger may stop it: from there it goes on without coming to user mode, where
+ * it could be executed again, and its scheduler is told that it has ended.
+ */
+bool ums_worker_is_silent(struct ums_worker *worker)
+{
+	struct task_struct *tsk = worker->task;
+
+	return READ_ONCE(worker->slot->no_upcall) ||
+	       syscall_get_nr(tsk, task_pt_regs(tsk)) == __NR_exit;
+}
+
 /*
- * A worker is about to sleep in a region where that makes no upcall. Its
- * scheduler may wait for it to stop, in order to take a signal: let it do that
- * now.
+ * A worker is about to sleep where that makes no upcall. Its scheduler may wait
+ * for it to stop, in order to take a signal: let it do that now.
  */
 static void ums_worker_sleeps_silently(struct ums_worker *worker)
 {
@@ -154,7 +170,7 @@ bool ums_worker_sleeping(struct task_struct *tsk)
 	if (signal_pending_state(READ_ONCE(tsk->__state), tsk))
 		return false;
 
-	if (READ_ONCE(worker->slot->no_upcall)) {
+	if (ums_worker_is_silent(worker)) {
 		ums_worker_sleeps_silently(worker);
 		return false;
 	}
