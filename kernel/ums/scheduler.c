@@ -134,6 +134,16 @@ static int ums_wait_event(struct ums_scheduler *sched)
 				continue;
 			}
 		}
+		/*
+		 * The freezer may have found this thread running, and comes but
+		 * once; its worker may be frozen by now, and not stop before that
+		 * is thawed.
+		 */
+		if (freezing(current)) {
+			__set_current_state(TASK_RUNNING);
+			try_to_freeze();
+			continue;
+		}
 		schedule();
 	}
 	__set_current_state(TASK_RUNNING);
