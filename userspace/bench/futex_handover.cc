@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // One thread wakes the other and waits itself, by futex: what a program can do
-// today when it wants to decide which of its threads runs next.
+// today when it wants to decide which of its threads runs next. The row's name may
+// be given, to tell the unpatched kernel from the patched one.
 
 #include "pair.hpp"
 #include "syscall.hpp"
@@ -35,7 +36,7 @@ template <int me> static void wait_first()
 	bench::syscall(SYS_futex, bench::arg(&other), FUTEX_WAKE_PRIVATE, 1);
 }
 
-int main()
+int main(int argc, char **argv)
 {
-	bench::pair("futex_handover", 25, hand_over<0>, wait_first<1>);
+	bench::pair(argc > 1 ? argv[1] : "futex_handover", 25, hand_over<0>, wait_first<1>);
 }
