@@ -482,6 +482,11 @@ static void act_affinity(struct thread *t)
 	SYS(SYS_sched_setaffinity, pick_tid(t), sizeof(mask), &mask);
 }
 
+/*
+ * Not SCHED_DEADLINE: in 6.12 a thread that leaves that policy while it is throttled,
+ * and comes back to it before its bandwidth is free, may never run again, nor die.
+ * That has nothing to do with UMS, and would look like a hang of it.
+ */
 static void act_policy(struct thread *t)
 {
 	struct attr attr = { .size = sizeof(attr) };
@@ -504,16 +509,6 @@ static void act_policy(struct thread *t)
 		SYS(SYS_sched_setattr, tid, &attr, 0);
 		break;
 	case 3:
-		if (!one_in(RNG, 4))
-			break;
-		attr.policy = 6;	/* SCHED_DEADLINE */
-		attr.flags = 1;		/* SCHED_FLAG_RESET_ON_FORK */
-		attr.runtime = MSEC;
-		attr.deadline = 20 * MSEC;
-		attr.period = 20 * MSEC;
-		SYS(SYS_sched_setattr, tid, &attr, 0);
-		break;
-	case 4:
 		SYS(SYS_setpriority, PRIO_PROCESS, tid, (int)rnd_below(RNG, 40) - 20);
 		break;
 	default:
