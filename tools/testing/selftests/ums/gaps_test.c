@@ -1135,7 +1135,8 @@ TEST(time_is_charged_fairly)
 		__u64 id;
 
 		STORE(stop, 0);
-		of_worker = of_hog = 0;
+		of_worker = 0;
+		of_hog = 0;
 		/* Before there is anybody to be charged. */
 		took = now_ns();
 		of_sched = cpu_time(CLOCK_THREAD_CPUTIME_ID);

@@ -23,7 +23,10 @@ section() { # NAME COMMAND...
 
 # "TID FUNCTION" for each frame of each backtrace
 frames() {
-	awk '/^Thread [0-9]+ \(/ { match($0, /LWP [0-9]+/); t = substr($0, RSTART + 4, RLENGTH - 4) }
+	awk '/^Thread [0-9]+ \(/ {
+			match($0, /LWP [0-9]+/)
+			t = substr($0, RSTART + 4, RLENGTH - 4)
+		}
 		/^#[0-9]+ / { f = ($2 ~ /^0x/) ? $4 : $2; print t, f }' "$1"
 }
 
@@ -125,7 +128,8 @@ same "steps of a line in the one thread" \
 	"$(current "$tmp/step" | uniq -c | awk '{ print $1 }')" 5
 # Behind the line of "frame", "finish" and "step" say where they have come to, too.
 same "into a function, back, on, and back" \
-	"$(sed -n 's/^#0  \(0x[0-9a-f]* in \)\?\([a-z_]*\) .*/\2/p' "$tmp/step" | uniq | tr '\n' ' ')" \
+	"$(sed -n 's/^#0  \(0x[0-9a-f]* in \)\?\([a-z_]*\) .*/\2/p' "$tmp/step" |
+		uniq | tr '\n' ' ')" \
 	"adds tick worker_ticks "
 show "$tmp/step"
 
@@ -139,7 +143,8 @@ show "$tmp/call"
 
 # --- schedulers, and many times
 
-same "two hits of a breakpoint in schedulers" "$(grep -c 'hit Breakpoint [0-9.]*, list_pop' "$tmp/sched")" 2
+same "two hits of a breakpoint in schedulers" \
+	"$(grep -c 'hit Breakpoint [0-9.]*, list_pop' "$tmp/sched")" 2
 ok "in schedulers" all_of "$tmp/sched" "scheduler_.*"
 show "$tmp/sched"
 
@@ -154,7 +159,8 @@ sed 's/^/# /' "$tmp/debuggee.out"
 
 # --- from the beginning
 
-same "a program started by gdb: three hits" "$(grep -c 'hit Breakpoint [0-9.]*, worker_calls' "$tmp/run")" 3
+same "a program started by gdb: three hits" \
+	"$(grep -c 'hit Breakpoint [0-9.]*, worker_calls' "$tmp/run")" 3
 ok "it ends well" grep -q 'exited normally' "$tmp/run"
 ok "and its counts are right" grep -q '^4 workers have made 5 marked calls each$' "$tmp/run"
 show "$tmp/run"

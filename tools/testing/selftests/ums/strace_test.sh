@@ -38,7 +38,8 @@ same "and what was read" \
 	$((workers * rounds))
 same "each by the worker itself" "$(mismatched "$tmp/trace")" ""
 same "of so many threads" \
-	"$(sed -nE 's/^([0-9]+) +write\([0-9]+, "by .*/\1/p' "$tmp/trace" | sort -u | wc -l)" $workers
+	"$(sed -nE 's/^([0-9]+) +write\([0-9]+, "by .*/\1/p' "$tmp/trace" | sort -u |
+		wc -l)" $workers
 
 # The calls that strace does not know, by their numbers.
 same "ums_create" "$(begun "$tmp/trace" syscall_0x224)" 1
@@ -73,8 +74,12 @@ kill -INT "$strace"
 wait "$strace"
 same "it detaches" "$(grep -c 'detached$' "$tmp/err")" "$(wc -l <"$tmp/ready")"
 same "no call of a worker's by somebody else" "$(
-	for t in $(tids_of scheduler_busy); do grep -E "^$t +.*(syscall_0x22a|nanosleep)" "$tmp/trace2"; done
-	for t in $(tids_of worker_ticks); do grep -E "^$t +.*syscall_0x229" "$tmp/trace2"; done
+	for t in $(tids_of scheduler_busy); do
+		grep -E "^$t +.*(syscall_0x22a|nanosleep)" "$tmp/trace2"
+	done
+	for t in $(tids_of worker_ticks); do
+		grep -E "^$t +.*syscall_0x229" "$tmp/trace2"
+	done
 )" ""
 end_debuggee
 same "the program ends well" $? 0

@@ -110,7 +110,8 @@ static void calls_that_do_not_sleep(struct worker *w)
 		if (map != MAP_FAILED) {
 			munlock(map, 4 * 4096);
 			madvise(map, 4 * 4096, MADV_DONTNEED);
-			map[0] = map[4096] = 1;
+			map[0] = 1;
+			map[4096] = 1;
 			w->result |= map[2 * 4096] << 14;
 			munmap(map, 4 * 4096);
 		}
