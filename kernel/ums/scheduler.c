@@ -144,7 +144,12 @@ static int ums_wait_event(struct ums_scheduler *sched)
 			try_to_freeze();
 			continue;
 		}
-		schedule();
+		ums_delay();
+		/* So look again, since what the freezer sends ends no such sleep. */
+		if (state & TASK_INTERRUPTIBLE)
+			schedule();
+		else
+			schedule_timeout(HZ / 10);
 	}
 	__set_current_state(TASK_RUNNING);
 	return ret;
@@ -241,6 +246,7 @@ SYSCALL_DEFINE2(ums_scheduler_enter, const struct ums_scheduler_args __user *, u
 	sched->slice.function = ums_slice_end;
 
 	ums_process_enter(sched->proc);
+	/* Others may follow it from here on: see struct ums_task. */
 	smp_store_release(&current->ums, &sched->base);
 	ums_upcall(sched, UMS_UPCALL_STARTUP, 0, args.startup);
 	return 0;
