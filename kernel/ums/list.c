@@ -271,7 +271,7 @@ void ums_list_wake_all(struct ums_list *list)
 		rcu_read_unlock();
 	} while (waiter && (READ_ONCE(list->closed) || READ_ONCE(list->proc->deserted)));
 
-	__wake_up(&list->poll, TASK_NORMAL, 0, 
+	__wake_up(&list->poll, TASK_NORMAL, 0,
 		  poll_to_key(EPOLLIN | EPOLLHUP | EPOLLERR));
 }
 
@@ -483,6 +483,9 @@ static struct ums_list *ums_list_alloc(struct ums_create_args *args)
 			err = -ENOSPC;
 		goto put_proc;
 	}
+
+	/* Pairs with the barrier in ums_process_leave(): @lists against @deserted. */
+	smp_mb();
 
 	list->header->list_nr = list->nr;
 	args->list_nr = list->nr;

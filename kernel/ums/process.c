@@ -98,10 +98,16 @@ void ums_process_leave(struct ums_process *proc, bool died)
 	if (deserted)
 		WRITE_ONCE(proc->deserted, true);
 	raw_spin_unlock(&proc->lock);
+	if (!deserted)
+		return;
 
-	/* Those who come to wait from here on see it: ums_list_wait(), poll. */
-	if (deserted)
-		ums_process_for_each_list(proc, ums_list_wake_all);
+	/*
+	 * Those who come to wait from here on see it: ums_list_wait(), poll. Orders
+	 * @deserted against the look at the lists; pairs with the barrier in
+	 * ums_list_alloc(). Of a new list, at least one of the two sees the other.
+	 */
+	smp_mb();
+	ums_process_for_each_list(proc, ums_list_wake_all);
 }
 
 /* The list that a worker's id names. Inside an RCU read section. */
