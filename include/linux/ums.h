@@ -54,6 +54,12 @@ void arch_ums_upcall(struct pt_regs *regs, unsigned long entry,
 		     unsigned long stack, u64 reason, u64 worker, u64 detail,
 		     u64 arg);
 
+/*
+ * The system call that a thread is in, which is current or sleeps; -1 in none. Those
+ * by another ABI than the native one have its number if they are the same, else -1.
+ */
+long arch_ums_syscall(struct task_struct *tsk);
+
 /* Under p->pi_lock, or for current. */
 static inline bool ums_waking(struct task_struct *tsk)
 {

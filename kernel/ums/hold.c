@@ -19,7 +19,7 @@
  *     BLOCKED, its scheduler's event
  *     @held
  *     lock pi_lock
- *       saved_state = its state
+ *       keeps its state in saved_state
  *       state = TASK_HELD
  *     unlock
  *     hands over its CPU		lock pi_lock
@@ -74,6 +74,10 @@ bool ums_may_hold(struct task_struct *tsk, u64 cause)
 	unsigned int state = READ_ONCE(tsk->__state);
 
 	if ((state & ~TASK_FREEZABLE) != (TASK_INTERRUPTIBLE | TASK_HOLDABLE))
+		return false;
+
+	/* By another ABI: what the numbers below mean there is not worth a table. */
+	if (arch_ums_syscall(tsk) == -1)
 		return false;
 
 #ifdef CONFIG_LOCKDEP
@@ -171,6 +175,13 @@ void ums_worker_woken(struct task_struct *tsk)
 	 */
 	if (worker->held && READ_ONCE(tsk->__state) != TASK_HELD) {
 		worker->held = false;
+		/*
+		 * Who sends a signal sets the flag and then calls ums_waking(). If
+		 * it was not the caller, but has made the state what was just read,
+		 * it will find @held false: so the flag has to be seen. Pairs with
+		 * the cmpxchg there.
+		 */
+		smp_rmb();
 		wake = signal_pending(tsk) || READ_ONCE(worker->list->closed);
 		if (!wake) {
 			worker->parked = true;

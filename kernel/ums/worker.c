@@ -95,10 +95,8 @@ struct ums_scheduler *ums_worker_block(struct ums_worker *worker, u64 cause, u64
  */
 bool ums_worker_is_silent(struct ums_worker *worker)
 {
-	struct task_struct *tsk = worker->task;
-
 	return READ_ONCE(worker->slot->no_upcall) ||
-	       syscall_get_nr(tsk, task_pt_regs(tsk)) == __NR_exit;
+	       arch_ums_syscall(worker->task) == __NR_exit;
 }
 
 /*
@@ -329,9 +327,17 @@ static void ums_worker_park(struct ums_worker *worker, struct task_struct *next)
 
 		/* A block is over, or its scheduler has died. */
 		if (worker->state != UMS_STATE_READY) {
-			/* Executed meanwhile, and said to sleep: once more. */
-			if (next)
+			/*
+			 * Executed meanwhile, and said to sleep: once more. Not
+			 * under the lock, see ums.h; nor is @next freed.
+			 */
+			if (next) {
+				raw_spin_unlock(&worker->lock);
 				wake_up_state_on_current_cpu(next, TASK_NORMAL);
+				next = NULL;
+				raw_spin_lock(&worker->lock);
+				continue;
+			}
 			ums_worker_ready(worker, UMS_POS_PUBLISHING, local_clock());
 			next = ums_worker_publish(worker, NULL, 0, 0, 0);
 			continue;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * User-mode scheduling: the registers of an upcall.
+ * User-mode scheduling: the registers of an upcall, and of a system call.
  */
 #include <linux/ums.h>
 
@@ -8,6 +8,19 @@
 #include <asm/processor-flags.h>
 #include <asm/ptrace.h>
 #include <asm/segment.h>
+#include <asm/syscall.h>
+#include <asm/unistd.h>
+
+long arch_ums_syscall(struct task_struct *tsk)
+{
+	long nr = syscall_get_nr(tsk, task_pt_regs(tsk));
+
+	/* By int $0x80; a number of that table would be taken for another call. */
+	if (IS_ENABLED(CONFIG_IA32_EMULATION) && tsk->thread_info.status & TS_COMPAT)
+		return nr == __NR_ia32_exit ? __NR_exit : -1;
+	/* That of x32 has numbers of its own for few calls, none of which matters. */
+	return nr == -1 ? -1 : nr & ~__X32_SYSCALL_BIT;
+}
 
 void arch_ums_upcall(struct pt_regs *regs, unsigned long entry,
 		     unsigned long stack, u64 reason, u64 worker, u64 detail,
