@@ -1,7 +1,7 @@
 # What a person runs. Each target does everything it needs by itself, set-up included.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel userspace install shell demo check torture bench clean
+.PHONY: help setup kernel userspace install shell demo check torture bench series check-series clean
 # One thing after the other; the scripts use all processors themselves.
 .NOTPARALLEL:
 
@@ -12,6 +12,9 @@ help:
 	@echo '  make check      every test (PARTS="host ums-4" for some; see scripts/check --help)'
 	@echo '  make torture    the random tests, ten minutes each on both kernels'
 	@echo '  make bench      measure, print a table, write build/bench/results.json'
+	@echo '  make series     the kernel part as patches for git am and a cover letter, in build/series'
+	@echo '  make check-series'
+	@echo '                  apply and compile these one by one, run checkpatch, sparse, kernel-doc on them'
 	@echo '  make kernel     build the patched kernel and print its folder'
 	@echo '  make userspace  build the library, its tools and tests in build/userspace'
 	@echo '  make install    install the library (PREFIX=/usr/local, DESTDIR=)'
@@ -50,6 +53,12 @@ torture:
 
 bench:
 	@scripts/bench
+
+series:
+	@scripts/series
+
+check-series:
+	@scripts/check-series
 
 clean:
 	rm -rf build
