@@ -1,7 +1,7 @@
 # What a person runs. Each target does everything it needs by itself, set-up included.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel userspace install shell demo check torture bench series check-series clean
+.PHONY: help setup kernel userspace install shell demo check torture check-linux bench series check-series clean
 # One thing after the other; the scripts use all processors themselves.
 .NOTPARALLEL:
 
@@ -11,6 +11,8 @@ help:
 	@echo '  make demo       set up everything, then run real programs under a user scheduler'
 	@echo '  make check      every test (PARTS="host ums-4" for some; see scripts/check --help)'
 	@echo '  make torture    the random tests, ten minutes each on both kernels'
+	@echo '  make check-linux'
+	@echo '                  selftests of Linux itself, on the unpatched and the patched kernel, compared'
 	@echo '  make bench      measure, print a table, write build/bench/results.json'
 	@echo '  make series     the kernel part as patches for git am and a cover letter, in build/series'
 	@echo '  make check-series'
@@ -50,6 +52,9 @@ check:
 
 torture:
 	@scripts/check --long 600 --only '^prog.*ums:(torture|fuzz)' ums-4 debug-4
+
+check-linux:
+	@scripts/check-linux
 
 bench:
 	@scripts/bench
