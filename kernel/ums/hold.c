@@ -68,6 +68,8 @@ static bool ums_waits_for_pi(u64 cause)
  * ums_may_hold - may a worker that is about to sleep stay so until executed?
  * @tsk: the worker, which is current
  * @cause: why it sleeps
+ *
+ * Return: whether it may.
  */
 bool ums_may_hold(struct task_struct *tsk, u64 cause)
 {

@@ -52,8 +52,8 @@ void ums_process_put(struct ums_process *proc)
  * Calls @fn for each list that is not shut down, as far as there are no new ones
  * meanwhile; each is kept during the call.
  */
-static void ums_process_for_each_list(struct ums_process *proc,
-				      void (*fn)(struct ums_list *list))
+static void ums_process_call_lists(struct ums_process *proc,
+				   void (*fn)(struct ums_list *list))
 {
 	struct ums_list *list;
 	unsigned long nr;
@@ -107,7 +107,7 @@ void ums_process_leave(struct ums_process *proc, bool died)
 	 * ums_list_alloc(). Of a new list, at least one of the two sees the other.
 	 */
 	smp_mb();
-	ums_process_for_each_list(proc, ums_list_wake_all);
+	ums_process_call_lists(proc, ums_list_wake_all);
 }
 
 /* The list that a worker's id names. Inside an RCU read section. */
@@ -192,7 +192,7 @@ void __ums_execve(struct task_struct *tsk)
 		return;
 	tsk->signal->ums = NULL;
 
-	ums_process_for_each_list(proc, ums_list_shutdown);
+	ums_process_call_lists(proc, ums_list_shutdown);
 	ums_process_put(proc);
 }
 

@@ -92,6 +92,8 @@ struct ums_scheduler *ums_worker_block(struct ums_worker *worker, u64 cause, u64
  * In a region where that makes none; and on its way into exit(), where a
  * debugger may stop it: from there it goes on without coming to user mode, where
  * it could be executed again, and its scheduler is told that it has ended.
+ *
+ * Return: whether it does.
  */
 bool ums_worker_is_silent(struct ums_worker *worker)
 {
@@ -501,6 +503,7 @@ SYSCALL_DEFINE3(ums_worker_enter, int, fd,
 	WRITE_ONCE(worker->slot->cause, worker->cause);
 	WRITE_ONCE(worker->slot->state, worker->state);
 
+	/* Others may follow it from here on: see struct ums_task. */
 	smp_store_release(&current->ums, &worker->base);
 	current->flags |= PF_UMS_WORKER;
 	set_thread_flag(TIF_UMS);
