@@ -54,11 +54,11 @@
  * In FUTEX_WAIT_REQUEUE_PI it may be handed a lock in its sleep, with the
  * priority of others.
  */
-static bool ums_waits_for_pi(u64 cause)
+static bool ums_waits_for_pi(long nr)
 {
 	unsigned long args[6];
 
-	if (cause != __NR_futex)
+	if (nr != __NR_futex)
 		return false;
 	syscall_get_arguments(current, current_pt_regs(), args);
 	return (args[1] & FUTEX_CMD_MASK) == FUTEX_WAIT_REQUEUE_PI;
@@ -67,19 +67,19 @@ static bool ums_waits_for_pi(u64 cause)
 /**
  * ums_may_hold - may a worker that is about to sleep stay so until executed?
  * @tsk: the worker, which is current
- * @cause: why it sleeps
  *
  * Return: whether it may.
  */
-bool ums_may_hold(struct task_struct *tsk, u64 cause)
+bool ums_may_hold(struct task_struct *tsk)
 {
 	unsigned int state = READ_ONCE(tsk->__state);
+	long nr = arch_ums_syscall(tsk);
 
 	if ((state & ~TASK_FREEZABLE) != (TASK_INTERRUPTIBLE | TASK_HOLDABLE))
 		return false;
 
-	/* By another ABI: what the numbers below mean there is not worth a table. */
-	if (arch_ums_syscall(tsk) == -1)
+	/* A fault; or another ABI, whose numbers are not worth a table. */
+	if (nr == -1)
 		return false;
 
 #ifdef CONFIG_LOCKDEP
@@ -87,7 +87,7 @@ bool ums_may_hold(struct task_struct *tsk, u64 cause)
 	if (WARN_ON_ONCE(debug_locks && tsk->lockdep_depth))
 		return false;
 #endif
-	return cause != UMS_CAUSE_FAULT && !ums_waits_for_pi(cause);
+	return !ums_waits_for_pi(nr);
 }
 
 /**

@@ -267,7 +267,7 @@ void ums_worker_orphan(struct ums_worker *worker, struct ums_scheduler *sched);
 void ums_worker_exit(struct ums_worker *worker, bool exited, int status);
 
 /* hold.c */
-bool ums_may_hold(struct task_struct *tsk, u64 cause);
+bool ums_may_hold(struct task_struct *tsk);
 bool ums_worker_hold(struct ums_worker *worker, struct task_struct *next);
 
 /* scheduler.c */

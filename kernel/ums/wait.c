@@ -28,7 +28,7 @@ static int ums_list_wait(struct ums_list *list, ktime_t *expires)
 			ret = -EBADF;
 		else if (ums_list_ready(list))
 			ret = 0;
-		/* The caller may have been the one: see ums_process_leave(). */
+		/* Nobody is left to execute anybody: see ums_process_leave(). */
 		else if (READ_ONCE(list->proc->deserted))
 			ret = -EOWNERDEAD;
 		else if (expired)

@@ -176,7 +176,7 @@ bool ums_worker_sleeping(struct task_struct *tsk)
 	}
 
 	cause = ums_current_cause();
-	hold = ums_may_hold(tsk, cause);
+	hold = ums_may_hold(tsk);
 	now = local_clock();
 	ums_delay();
 
