@@ -112,24 +112,6 @@ static bool nth_hit(int fd)
 
 /* ---- what a call must not leave behind */
 
-/* Memory of the kernel that may be mapped, which is that of lists. */
-static int count_lists(void)
-{
-	char *line = NULL;
-	size_t size = 0;
-	int n = 0;
-	FILE *f;
-
-	f = fopen("/proc/vmallocinfo", "r");
-	if (!f)
-		return -1;
-	while (getline(&line, &size, f) > 0)
-		n += !!strstr(line, " user");
-	free(line);
-	fclose(f);
-	return n;
-}
-
 static int next_fd(void)
 {
 	int fd = dup(0);

@@ -491,24 +491,6 @@ static bool finish(void)
 
 /* ---- what is left */
 
-/* Memory of the kernel that may be mapped, which is that of lists; -1: not to be seen. */
-static int count_lists(void)
-{
-	char *line = NULL;
-	size_t size = 0;
-	int n = 0;
-	FILE *f;
-
-	f = fopen("/proc/vmallocinfo", "r");
-	if (!f)
-		return -1;
-	while (getline(&line, &size, f) > 0)
-		n += !!strstr(line, " user");
-	free(line);
-	fclose(f);
-	return n;
-}
-
 /* How many there are before; -1: one more would not be noticed. */
 static int count_lists_before(void)
 {

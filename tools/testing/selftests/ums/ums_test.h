@@ -134,6 +134,8 @@ __u64 list_pop(struct list *l);
 unsigned int list_pop_many(struct list *l, __u64 *ids, unsigned int n);
 /* Sleeps in ums_wait() until there is one; 0 only after LIMIT_S. */
 __u64 list_pop_wait(struct list *l);
+/* Of all processes: memory of the kernel that may be mapped; -1: not to be seen. */
+int count_lists(void);
 
 static inline bool list_empty(struct list *l)
 {
