@@ -30,7 +30,8 @@ bool __ums_waking(struct task_struct *tsk);
 void ums_worker_woken(struct task_struct *tsk);
 
 /* kernel/sched/core.c */
-bool sched_hand_over(struct task_struct *next, unsigned int state, raw_spinlock_t *lock);
+bool sched_hand_over(struct task_struct *next, unsigned int state, raw_spinlock_t *lock)
+	__releases(lock);
 
 /* exit_to_user_mode_loop() of a task with TIF_UMS; may sleep */
 void ums_exit_to_user_mode(void);
