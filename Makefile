@@ -29,7 +29,7 @@ help:
 	@echo 'KERNEL_SRC= takes a tarball, tree or git checkout of Linux 6.12.y instead of Debian'"'"'s.'
 
 setup:
-	@scripts/setup
+	@scripts/setup all
 
 kernel:
 	@scripts/kernel
