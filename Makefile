@@ -1,7 +1,8 @@
 # What a person runs. Each target does everything it needs by itself, set-up included.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel userspace install shell demo check torture check-linux bench series check-series clean
+.PHONY: help setup kernel userspace install shell demo check check-kcsan check-all torture check-linux bench
+.PHONY: series check-series clean
 # One thing after the other; the scripts use all processors themselves.
 .NOTPARALLEL:
 
@@ -11,6 +12,9 @@ help:
 	@echo '  make demo       set up everything, then run real programs under a user scheduler'
 	@echo '  make check      every test (PARTS="host ums-4" for some; see scripts/check --help)'
 	@echo '  make torture    the random tests, ten minutes each on both kernels'
+	@echo '  make check-kcsan'
+	@echo '                  the tests on a kernel that looks for data races (longer than make check)'
+	@echo '  make check-all  all of these that end in "check", and torture; three hours'
 	@echo '  make check-linux'
 	@echo '                  selftests of Linux itself, on the unpatched and the patched kernel, compared'
 	@echo '  make bench      measure, print a table, write build/bench/results.json'
@@ -52,6 +56,12 @@ check:
 
 torture:
 	@scripts/check --long 600 --only '^prog.*ums:(torture|fuzz)' ums-4 debug-4
+
+check-kcsan:
+	@scripts/check kcsan-4
+
+check-all:
+	@scripts/check-all
 
 check-linux:
 	@scripts/check-linux
