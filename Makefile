@@ -14,7 +14,7 @@ help:
 	@echo '  make torture    the random tests, ten minutes each on both kernels'
 	@echo '  make check-kcsan'
 	@echo '                  the tests on a kernel that looks for data races (longer than make check)'
-	@echo '  make check-all  all of these that end in "check", and torture; three hours'
+	@echo '  make check-all  every check listed here, torture at its full length; three hours'
 	@echo '  make check-linux'
 	@echo '                  selftests of Linux itself, on the unpatched and the patched kernel, compared'
 	@echo '  make bench      measure, print a table, write build/bench/results.json'
@@ -27,7 +27,7 @@ help:
 	@echo '  make shell      a prompt in the guest'
 	@echo '  make clean      remove build/ (the cache outside of the clone stays)'
 	@echo
-	@echo '  scripts/guest [--debug|--plain] [--smp N] [--mem M] [--icount] [--timeout S] -- COMMAND'
+	@echo '  scripts/guest [--debug|--kcsan|--plain] [--smp N] [--mem M] [--icount] [--timeout S] -- COMMAND'
 	@echo '                  run COMMAND under the test kernel, on the files of this machine'
 	@echo
 	@echo 'KERNEL_SRC= takes a tarball, tree or git checkout of Linux 6.12.y instead of Debian'"'"'s.'
