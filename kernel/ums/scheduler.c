@@ -158,7 +158,7 @@ static int ums_wait_event(struct ums_scheduler *sched)
 static void ums_upcall(struct ums_scheduler *sched, enum ums_reason reason,
 		       u64 worker, u64 detail)
 {
-	sched->upcalls++;
+	ums_count(&sched->upcalls, 1);
 	trace_ums_upcall(reason, worker, detail);
 	arch_ums_upcall(current_pt_regs(), sched->entry, sched->stack, reason,
 			worker, detail, sched->arg);
@@ -344,11 +344,11 @@ static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 
 	sched->posted = false;
 	WRITE_ONCE(sched->executing, id);
 	sched->start = now;
-	sched->executes++;
+	ums_count(&sched->executes, 1);
 	WRITE_ONCE(sched->worker, worker);
 	ums_delay();
 
-	worker->sched = sched;
+	WRITE_ONCE(worker->sched, sched);
 	worker->executes++;
 	ums_worker_set_state(worker, UMS_STATE_RUNNING, now);
 	WRITE_ONCE(worker->slot->executes, worker->executes);
@@ -379,20 +379,20 @@ static void ums_count_event(struct ums_scheduler *sched)
 	struct ums_event *event = &sched->event;
 
 	if ((s64)(event->time - sched->start) > 0)
-		sched->running_ns += event->time - sched->start;
+		ums_count(&sched->running_ns, event->time - sched->start);
 
 	switch (event->reason) {
 	case UMS_UPCALL_BLOCKED:
 		if (event->detail == UMS_CAUSE_FAULT)
-			sched->blocks_fault++;
+			ums_count(&sched->blocks_fault, 1);
 		else
-			sched->blocks_syscall++;
+			ums_count(&sched->blocks_syscall, 1);
 		break;
 	case UMS_UPCALL_YIELDED:
-		sched->yields++;
+		ums_count(&sched->yields, 1);
 		break;
 	case UMS_UPCALL_PREEMPTED:
-		sched->preemptions++;
+		ums_count(&sched->preemptions, 1);
 		break;
 	default:
 		break;

@@ -141,9 +141,9 @@ struct ums_worker {
 
 	raw_spinlock_t		lock;
 	/* protected by @lock: */
-	struct ums_scheduler	*sched;		/* who runs it */
-	enum ums_state		state;
-	enum ums_preempt_why	preempt;	/* not 0: asked to stop */
+	struct ums_scheduler	*sched;		/* who runs it; also read without */
+	enum ums_state		state;		/* likewise */
+	enum ums_preempt_why	preempt;	/* not 0: asked to stop; likewise */
 	bool			parked;		/* READY, sleeps until it is executed */
 	bool			held;		/* BLOCKED; parked as soon as it is woken */
 	u64			since;		/* start of this state, local_clock() */
@@ -197,7 +197,7 @@ struct ums_scheduler {
 
 	struct hrtimer		slice;
 
-	/* written by its own thread only */
+	/* written by its own thread only; ums_query() reads them at any time */
 	u64			executes;
 	u64			upcalls;
 	u64			blocks_syscall;
@@ -226,6 +226,12 @@ static inline struct ums_scheduler *ums_scheduler_of(struct task_struct *tsk)
 	if (!ums || ums->role != UMS_ROLE_SCHEDULER)
 		return NULL;
 	return container_of(ums, struct ums_scheduler, base);
+}
+
+/* Of a scheduler's counters, by its own thread. */
+static inline void ums_count(u64 *counter, u64 n)
+{
+	WRITE_ONCE(*counter, *counter + n);
 }
 
 /* delay.c: called where another CPU could come between */

@@ -71,7 +71,7 @@ static int ums_wait(int fd, ktime_t *expires)
 	start = local_clock();
 	ret = ums_list_wait(list, expires);
 	if (sched)
-		sched->idle_ns += local_clock() - start;
+		ums_count(&sched->idle_ns, local_clock() - start);
 
 	ums_list_put(list);
 	return ret;

@@ -25,7 +25,7 @@ void ums_worker_set_state(struct ums_worker *worker, enum ums_state state, u64 n
 	if (worker->since && (s64)(now - worker->since) > 0)
 		worker->time[worker->state] += now - worker->since;
 	worker->since = now;
-	worker->state = state;
+	WRITE_ONCE(worker->state, state);
 	WRITE_ONCE(worker->slot->state, state);
 }
 
@@ -37,8 +37,8 @@ struct ums_scheduler *ums_worker_cut(struct ums_worker *worker)
 {
 	struct ums_scheduler *sched = worker->sched;
 
-	worker->sched = NULL;
-	worker->preempt = 0;
+	WRITE_ONCE(worker->sched, NULL);
+	WRITE_ONCE(worker->preempt, 0);
 	WRITE_ONCE(worker->slot->scheduler, 0);
 	WRITE_ONCE(worker->slot->attention, 0);
 	if (sched)
