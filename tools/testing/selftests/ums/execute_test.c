@@ -155,6 +155,80 @@ static bool other_run(struct other *o, __u64 id)
 	return WAIT_FOR(LOAD(o->runs) == runs + 1);
 }
 
+/*
+ * Two schedulers try to execute a worker all the time, whether or not it was taken
+ * from its list; it counts how often it was run, and they how often they took it.
+ * Who gets its upcall takes it: it is on its list by then, and not before.
+ */
+struct race {
+	struct worker w;
+	struct list l;
+	__u64 id;
+	long refused;
+	long taken;
+	int errors;
+	int ended;
+};
+
+static void publishes_often(struct worker *w)
+{
+	struct race *r = w->arg;
+	int i;
+
+	for (i = 0; i < 5000; i++) {
+		if (ums_yield(0, UMS_YIELD_PUBLISH) || i + 1 > LOAD(r->taken))
+			w->result++;
+	}
+}
+
+static void *executes_always(void *arg)
+{
+	struct race *r = arg;
+	struct sched s;
+	int ret;
+
+	if (sched_enter(&s)) {
+		INC(r->errors);
+		return NULL;
+	}
+	while (!LOAD(r->ended)) {
+		ret = sched_run(&s, r->id, 0);
+		if (!ret && s.reason == UMS_UPCALL_YIELDED) {
+			INC(r->taken);
+			if (list_pop(&r->l) != r->id)
+				INC(r->errors);
+		} else if (!ret && s.reason == UMS_UPCALL_EXITED) {
+			STORE(r->ended, 1);
+		} else if (ret == -EEXIST) {
+			INC(r->refused);
+		} else if (ret != -EBUSY && ret != -ESTALE) {
+			INC(r->errors);
+		}
+	}
+	return NULL;
+}
+
+TEST(executed_once_taken)
+{
+	static struct race r;
+	pthread_t t[2];
+	int i;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&r.l, 1));
+	r.id = worker_start_pop(&r.w, &r.l, publishes_often, &r);
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, thread_start(&t[i], executes_always, &r));
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, pthread_join(t[i], NULL));
+	EXPECT_EQ(0, r.errors);
+	EXPECT_EQ(0, r.w.result);
+	EXPECT_EQ(5000, r.taken);
+	EXPECT_EQ(5001, list_slot(&r.l, r.id)->executes);
+	TH_LOG("refused %ld times", r.refused);
+}
+
 TEST(execute_errors)
 {
 	struct worker w[4] = {};

@@ -398,6 +398,64 @@ TEST_F(places, unix_socket)
 	EXPECT_EQ(5, list_slot(&self->l, id)->executes);
 }
 
+/*
+ * A worker in FUTEX_WAIT_REQUEUE_PI may be handed a lock in its sleep, with the
+ * priority of those who wait for it: it does not lie there until it is executed.
+ */
+static int cond, lock;
+
+static void waits_for_lock(struct worker *w)
+{
+	w->result = ums_ret(syscall(SYS_futex, &cond, FUTEX_WAIT_REQUEUE_PI_PRIVATE, 0,
+				    NULL, &lock, 0));
+	if (w->result == 0)
+		w->stage = (LOAD(lock) & FUTEX_TID_MASK) == (unsigned int)self_tid() ?
+			   ums_ret(syscall(SYS_futex, &lock, FUTEX_UNLOCK_PI_PRIVATE)) : 1;
+}
+
+/* With the lock free, and held by the one who requeues. */
+static void requeue_pi(struct __test_metadata *_metadata, struct worker *w,
+		       struct sched *s, struct list *l, bool held)
+{
+	long before;
+	__u64 id;
+
+	id = worker_start_pop(w, l, waits_for_lock, NULL);
+	ASSERT_EQ(0, sched_run(s, id, 0));
+	ASSERT_EVENT(s, UMS_UPCALL_BLOCKED, id, SYS_futex);
+	ASSERT_TRUE(WAIT_FOR(thread_sleeps_in(w->tid, SYS_futex)));
+	before = switches(w->tid);
+	ASSERT_LE(0, before);
+	if (held)
+		ASSERT_EQ(0, syscall(SYS_futex, &lock, FUTEX_LOCK_PI_PRIVATE, 0, NULL));
+	ASSERT_EQ(1, syscall(SYS_futex, &cond, FUTEX_CMP_REQUEUE_PI_PRIVATE, 1, 0L,
+			     &lock, 0));
+	if (held) {
+		EXPECT_EQ(self_tid(), LOAD(lock) & FUTEX_TID_MASK);
+		EXPECT_TRUE(list_empty(l));
+		ASSERT_EQ(0, syscall(SYS_futex, &lock, FUTEX_UNLOCK_PI_PRIVATE));
+	}
+	EXPECT_EQ(id, list_pop_wait(l));
+	EXPECT_EQ(w->tid, LOAD(lock) & FUTEX_TID_MASK);
+	/* It has gone on in the kernel, and sleeps there once more. */
+	EXPECT_TRUE(WAIT_FOR(switches(w->tid) > before));
+	ASSERT_EQ(0, sched_run(s, id, 0));
+	EXPECT_EVENT(s, UMS_UPCALL_EXITED, id, 0);
+	EXPECT_EQ(0, w->result);
+	EXPECT_EQ(0, w->stage);
+	EXPECT_EQ(0, LOAD(lock));
+}
+
+TEST_F(places, requeue_pi_free)
+{
+	requeue_pi(_metadata, &self->w, &self->s, &self->l, false);
+}
+
+TEST_F(places, requeue_pi_held)
+{
+	requeue_pi(_metadata, &self->w, &self->s, &self->l, true);
+}
+
 static void waits_for_child(struct worker *w)
 {
 	w->result = ums_ret(waitpid(*(pid_t *)w->arg, NULL, 0));

@@ -11,6 +11,8 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
 
 extern char **environ;
 
@@ -769,6 +771,82 @@ TEST(last_scheduler_dies)
 	for (i = 0; i < 2; i++) {
 		EXPECT_EQ(-ETIMEDOUT, ums_wait(l[i].fd, &zero, 0));
 		EXPECT_EQ(0, polled(&l[i]));
+	}
+}
+
+/* By either table of system calls; that of int $0x80 has exit() at 1. */
+static void exits_itself(struct worker *w)
+{
+	syscall(SYS_exit, 0);
+}
+
+static void exits_by_ia32(struct worker *w)
+{
+	asm volatile("int $0x80" : : "a"(1), "b"(0) : "memory");
+}
+
+/*
+ * Stops thread @tid on its way into exit(), call number @nr. Its scheduler is not
+ * told that it blocks, since from there it comes to user mode no more, and could
+ * not be executed again.
+ */
+static void debugger(pid_t tid, unsigned long nr, int ready)
+{
+	char path[64], text[1024], value[32];
+	struct user_regs_struct regs;
+	pid_t pid = getppid();
+	int status, err = 0;
+
+	if (ptrace(PTRACE_SEIZE, tid, 0, PTRACE_O_TRACESYSGOOD) ||
+	    ptrace(PTRACE_INTERRUPT, tid, 0, 0) || waitpid(tid, &status, __WALL) != tid)
+		_exit(1);
+	if (ptrace(PTRACE_SYSCALL, tid, 0, 0) || write(ready, "x", 1) != 1)
+		_exit(2);
+	do {
+		if (waitpid(tid, &status, __WALL) != tid || !WIFSTOPPED(status) ||
+		    ptrace(PTRACE_GETREGS, tid, 0, &regs))
+			_exit(3);
+	} while (regs.orig_rax != nr && !ptrace(PTRACE_SYSCALL, tid, 0, 0));
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/ums", pid, tid);
+	if (thread_state(pid, tid) != 't')
+		err = 4;
+	else if (read_text(path, text, sizeof(text)) < 0 ||
+		 !text_value(text, "state", value, sizeof(value)))
+		err = 5;
+	else if (strcmp(value, "running"))
+		err = 6;
+	_exit(ptrace(PTRACE_DETACH, tid, 0, 0) ? 7 : err);
+}
+
+TEST(exit_under_a_debugger)
+{
+	static void (*const ways[])(struct worker *w) = { exits_itself, exits_by_ia32 };
+	static const unsigned long numbers[] = { SYS_exit, 1 };
+	struct worker w[2] = {};
+	int ready[2], status, i;
+	struct sched s;
+	struct list l;
+	pid_t pid;
+	__u64 id;
+	char c;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&l, 1));
+	ASSERT_EQ(0, sched_enter(&s));
+	ASSERT_EQ(0, pipe(ready));
+	for (i = 0; i < 2; i++) {
+		id = worker_start_pop(&w[i], &l, ways[i], NULL);
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			debugger(w[i].tid, numbers[i], ready[1]);
+		ASSERT_EQ(1, read(ready[0], &c, 1));
+		EXPECT_EQ(0, worker_run_to_end(&s, &l, id));
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(0, status);
+		ASSERT_EQ(0, pthread_join(w[i].thread, NULL));
+		EXPECT_TRUE(list_empty(&l));
 	}
 }
 
