@@ -354,6 +354,15 @@ static int ums_same_file(const void *file, struct file *other, unsigned int fd)
 	return file == other;
 }
 
+/* Is the last descriptor of @file in this table being closed? */
+static bool ums_last_descriptor(struct file *file, fl_owner_t id)
+{
+	/* The thread ends, has let go of its table, and is the last that had it. */
+	if (!current->files)
+		return true;
+	return current->files == id && !iterate_fd(current->files, 0, ums_same_file, file);
+}
+
 /*
  * Called for each close(). The list is closed with the last descriptor in the
  * table in which it was created, no matter who else has one (waiters, a
@@ -363,9 +372,8 @@ static int ums_list_flush(struct file *file, fl_owner_t id)
 {
 	struct ums_list *list = file->private_data;
 
-	if (id == list->files && current->files == id &&
-	    list->proc == READ_ONCE(current->signal->ums) &&
-	    !iterate_fd(current->files, 0, ums_same_file, file))
+	if (id == list->files && list->proc == READ_ONCE(current->signal->ums) &&
+	    ums_last_descriptor(file, id))
 		ums_list_shutdown(list);
 	return 0;
 }
