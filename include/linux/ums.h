@@ -67,6 +67,13 @@ static inline bool ums_waking(struct task_struct *tsk)
 	return unlikely(tsk->flags & PF_UMS_WORKER) && __ums_waking(tsk);
 }
 
+/* It was not to stop while it executed an instruction out of line. */
+static inline void ums_uprobe_done(struct task_struct *tsk)
+{
+	if (unlikely(tsk->flags & PF_UMS_WORKER))
+		set_tsk_thread_flag(tsk, TIF_UMS);
+}
+
 /* A new task is an ordinary thread, whatever made it. */
 static inline void ums_fork(struct task_struct *tsk)
 {
@@ -99,6 +106,7 @@ static inline bool ums_worker_sleeping(struct task_struct *tsk) { return false; 
 static inline bool ums_waking(struct task_struct *tsk) { return false; }
 static inline void ums_worker_woken(struct task_struct *tsk) { }
 static inline void ums_exit_to_user_mode(void) { }
+static inline void ums_uprobe_done(struct task_struct *tsk) { }
 static inline void ums_fork(struct task_struct *tsk) { }
 static inline void ums_exit(struct task_struct *tsk, long code) { }
 static inline void ums_execve(struct task_struct *tsk) { }

@@ -11,6 +11,7 @@
 #include <linux/syscalls.h>
 #include <linux/thread_info.h>
 #include <linux/uaccess.h>
+#include <linux/uprobes.h>
 #include <asm/syscall.h>
 #include <asm/unistd.h>
 
@@ -364,6 +365,16 @@ static void ums_worker_park(struct ums_worker *worker, struct task_struct *next)
 		ums_worker_exit(worker, false, 0);
 }
 
+/* Is the current thread about to execute an instruction out of line? */
+static bool ums_in_uprobe(void)
+{
+#ifdef CONFIG_UPROBES
+	return current->utask && current->utask->active_uprobe;
+#else
+	return false;
+#endif
+}
+
 /**
  * ums_exit_to_user_mode - a worker stops here unless a scheduler runs it
  *
@@ -379,6 +390,13 @@ void ums_exit_to_user_mode(void)
 	/* Pairs with ums_worker_ask(): @preempt is written before the flag. */
 	smp_mb__after_atomic();
 	if (!worker)
+		return;
+
+	/*
+	 * In the middle of an instruction with a probe it holds a slot that others
+	 * wait for, and takes no signals. It comes here again when that is over.
+	 */
+	if (ums_in_uprobe())
 		return;
 
 	ums_delay();
