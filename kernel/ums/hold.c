@@ -142,8 +142,12 @@ bool __ums_waking(struct task_struct *tsk)
 
 	/* That of the freezer, or of a lock on PREEMPT_RT, is not ours. */
 	if (tsk != current)
-		/* Atomically, since current need not take its pi_lock. */
-		return try_cmpxchg(&tsk->__state, &held, TASK_INTERRUPTIBLE | TASK_FREEZABLE);
+		/*
+		 * Atomically, since current need not take its pi_lock. Not freezable,
+		 * since not every such place is: a frozen reader of a pipe would
+		 * take wake-ups that are another's. The freezer sends it a signal.
+		 */
+		return try_cmpxchg(&tsk->__state, &held, TASK_INTERRUPTIBLE);
 
 	if (READ_ONCE(tsk->__state) == TASK_HELD)
 		WRITE_ONCE(tsk->__state, TASK_RUNNING);

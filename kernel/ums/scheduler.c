@@ -316,12 +316,23 @@ static bool ums_sleeps_elsewhere(struct ums_worker *worker)
 }
 
 /*
+ * A worker that has parked was frozen there. It blocks at once, too. When it is
+ * thawed it will park again, published, if it has been woken; the freezer itself
+ * does not wake whom it found asleep. Under its lock.
+ */
+static bool ums_is_frozen(struct ums_worker *worker)
+{
+	return READ_ONCE(worker->task->__state) & TASK_FROZEN;
+}
+
+/*
  * Links the worker to the scheduler and lets it go; the scheduler has most
  * often slept when this returns.
  */
 static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 now)
 {
 	struct ums_worker *worker;
+	bool frozen;
 	int err;
 
 	rcu_read_lock();
@@ -360,7 +371,7 @@ static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 
 			      ns_to_ktime(min_t(u64, slice, KTIME_MAX)),
 			      HRTIMER_MODE_REL_HARD);
 
-	if (worker->parked) {
+	if (worker->parked && !ums_is_frozen(worker)) {
 		set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
 		sched_hand_over(worker->task, TASK_INTERRUPTIBLE, &worker->lock);
 		return 0;
@@ -369,7 +380,12 @@ static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 
 	/* One that is not parked looks for a scheduler before it parks. */
 	if (ums_sleeps_elsewhere(worker))
 		ums_worker_block(worker, worker->cause, local_clock());
-	raw_spin_unlock_irq(&worker->lock);
+	/* With interrupts off it is not freed; not under the lock, see ums.h. */
+	frozen = worker->parked;
+	raw_spin_unlock(&worker->lock);
+	if (frozen)
+		wake_up_state(worker->task, TASK_INTERRUPTIBLE);
+	local_irq_enable();
 	return 0;
 }
 

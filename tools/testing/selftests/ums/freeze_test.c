@@ -653,4 +653,111 @@ TEST(some_threads)
 	EXPECT_TRUE(cgroup_remove(&g));
 }
 
+/*
+ * Version 1 finds a worker that waits to be executed asleep, and leaves it so. Its
+ * scheduler is not kept by it, either; and it comes back when it is thawed.
+ */
+TEST(parked_worker_v1)
+{
+	static struct executor x;
+	struct cgroup g;
+	pthread_t t;
+
+	UMS_REQUIRE();
+	if (make_v1(&g))
+		SKIP(return, "no freezer of cgroup v1");
+	version = 1;
+	ASSERT_EQ(0, list_open(&x.l, 1));
+	x.id = worker_start_pop(&x.w, &x.l, spins_and_yields, NULL);
+	ASSERT_NE(0, x.id);
+	ASSERT_TRUE(WAIT_FOR(thread_state(getpid(), x.w.tid) == 'S'));
+	ASSERT_EQ(0, thread_start(&t, executes_one, &x));
+	ASSERT_TRUE(WAIT_FOR(LOAD(x.tid)));
+	ASSERT_EQ(0, cgroup_write_nr(&g, "tasks", x.w.tid));
+	FREEZE(&g);
+	RUN();
+	UPCALL(UMS_UPCALL_BLOCKED);
+	EXPECT_TRUE(is_frozen(&g));
+	EXPECT_TRUE(list_empty(&x.l));
+	EXPECT_EQ(UMS_STATE_BLOCKED, slot_state(&x.l, x.id));
+	ASSERT_EQ(0, freeze(&g, false));
+	ASSERT_EQ(x.id, list_pop_wait(&x.l));
+	RUN_AND_SPIN();
+	STORE(x.w.stage, 2);
+	UPCALL(UMS_UPCALL_YIELDED);
+	EXPECT_EQ(1, x.w.result);
+
+	snprintf(g.path + strlen(g.path) - strlen("/ums-freeze"), 2, "%s", "/");
+	ASSERT_EQ(0, cgroup_write_nr(&g, "tasks", x.w.tid));
+	strcat(g.path, "ums-freeze");
+	EXPECT_TRUE(cgroup_remove(&g));
+}
+
+/* The child's only worker blocks in read(); nobody executes it any more. */
+static int reader_never_executed(const int fd[2])
+{
+	struct worker w = { .fd = { fd[0], fd[1] } };
+	struct sched s;
+	struct list l;
+
+	if (list_open(&l, 1) || sched_enter(&s) ||
+	    sched_run(&s, worker_start_pop(&w, &l, reads, NULL), 0) ||
+	    !WAIT_FOR(thread_sleeps_in(w.tid, SYS_read)))
+		return 3;
+	STORE(sh->ready, 1);
+	pause();
+	return 0;
+}
+
+static int rest;
+
+static void *reads_two(void *arg)
+{
+	const int *fd = arg;
+	char c;
+
+	while (LOAD(rest) < 2 && read(fd[0], &c, 1) == 1)
+		INC(rest);
+	return NULL;
+}
+
+/*
+ * Two processes read from a pipe, and each wake-up is for one of them. A worker that
+ * has had its own, and was frozen before anybody executed it, takes no other.
+ */
+TEST(published_reader_v1)
+{
+	int fd[2], status;
+	struct cgroup g;
+	pthread_t t;
+	pid_t pid;
+
+	UMS_REQUIRE();
+	if (make_v1(&g))
+		SKIP(return, "no freezer of cgroup v1");
+	version = 1;
+	sh = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, sh);
+	ASSERT_EQ(0, pipe(fd));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(cgroup_write(&g, "cgroup.procs", "0") ? 2 : reader_never_executed(fd));
+	ASSERT_TRUE(WAIT_FOR(LOAD(sh->ready)));
+	ASSERT_EQ(0, thread_start(&t, reads_two, fd));
+	/* It sleeps, behind the worker: before and after the first byte. */
+	sleep_ns(50 * MSEC);
+	ASSERT_EQ(1, write(fd[1], "x", 1));
+	ASSERT_TRUE(WAIT_FOR(LOAD(rest) == 1));
+	sleep_ns(50 * MSEC);
+	FREEZE(&g);
+	ASSERT_EQ(1, write(fd[1], "x", 1));
+	EXPECT_TRUE(WAIT_FOR(LOAD(rest) == 2));
+	kill(pid, SIGKILL);
+	freeze(&g, false);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(SIGKILL, status);
+	EXPECT_TRUE(cgroup_remove(&g));
+}
+
 TEST_HARNESS_MAIN
