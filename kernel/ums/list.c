@@ -518,7 +518,8 @@ free_list:
  * The list belongs to the calling process; a child does not inherit the use of
  * it. See Documentation/userspace-api/ums.rst for its pages.
  *
- * Return: a file descriptor, close-on-exec, or
+ * Return:
+ * * a file descriptor, close-on-exec;
  * * %-EPERM: kernel.ums_disabled refuses the caller;
  * * %-EINVAL: @size is smaller than UMS_CREATE_ARGS_SIZE_VER0, a flag is
  *   unknown, or max_workers is 0 or more than UMS_MAX_WORKERS;

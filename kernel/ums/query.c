@@ -159,7 +159,8 @@ static int ums_copy_to_user(void __user *dst, size_t usize, const void *src, siz
  * @size: its size in the program that calls; what this kernel does not know
  *	is set to 0
  *
- * Return: 0, or
+ * Return:
+ * * 0;
  * * %-EINVAL: @which is unknown, @size is smaller than in the first version,
  *   or @id is not 0 for UMS_QUERY_ABI;
  * * %-E2BIG: @size is larger than a page;
@@ -209,7 +210,8 @@ SYSCALL_DEFINE4(ums_query, unsigned int, which, u64, id, void __user *, info, si
  * @id: the worker
  * @value: the new value
  *
- * Return: 0, or
+ * Return:
+ * * 0;
  * * %-EINVAL: @which is unknown;
  * * %-ESRCH: there is no such worker, or its list is closed;
  * * %-ESTALE: it has ended.

@@ -190,7 +190,8 @@ void ums_scheduler_end(struct ums_scheduler *sched, bool died)
  * @uargs: struct ums_scheduler_args
  * @size: its size in the program that calls
  *
- * Return: on success it does not return, but begins with the upcall STARTUP.
+ * Return:
+ * * on success it does not return, but begins with the upcall STARTUP;
  * * %-EPERM: kernel.ums_disabled refuses the caller;
  * * %-EINVAL: @size is smaller than UMS_SCHEDULER_ARGS_SIZE_VER0, a flag is
  *   unknown, or the stack is smaller than UMS_MIN_STACK;
@@ -256,7 +257,8 @@ SYSCALL_DEFINE2(ums_scheduler_enter, const struct ums_scheduler_args __user *, u
  * sys_ums_scheduler_exit - make the calling scheduler an ordinary thread
  * @flags: must be 0
  *
- * Return: 0, or
+ * Return:
+ * * 0;
  * * %-EINVAL: a flag is unknown;
  * * %-EPERM: the caller is no scheduler.
  */
@@ -421,8 +423,9 @@ static void ums_count_event(struct ums_scheduler *sched)
  * @slice: after how many nanoseconds it is to be preempted; 0: never
  * @flags: must be 0
  *
- * Return: on success it does not return, but goes on with the upcall that
- * tells what became of the worker.
+ * Return:
+ * * on success it does not return, but goes on with the upcall that
+ *   tells what became of the worker;
  * * %-EINVAL: a flag is unknown;
  * * %-EPERM: the caller is no scheduler;
  * * %-ESRCH: there is no such worker, or its list is closed;

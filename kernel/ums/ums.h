@@ -190,7 +190,7 @@ struct ums_scheduler {
 	/* Set by itself, cleared by whoever detaches the worker; see above. */
 	struct ums_worker	*worker;
 
-	u64			executing;	/* its id, until the upcall; set by its own thread */
+	u64			executing;	/* its id, until the upcall; set by itself */
 	u64			start;		/* of that, local_clock() */
 	struct ums_event	event;
 	bool			posted;		/* release: @event is complete */
@@ -274,7 +274,8 @@ void ums_worker_exit(struct ums_worker *worker, bool exited, int status);
 
 /* hold.c */
 bool ums_may_hold(struct task_struct *tsk);
-bool ums_worker_hold(struct ums_worker *worker, struct task_struct *next);
+bool ums_worker_hold(struct ums_worker *worker, struct task_struct *next)
+	__releases(&worker->lock);
 
 /* scheduler.c */
 void ums_set_event(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,

@@ -98,7 +98,8 @@ static long ums_wait_restart(struct restart_block *restart)
  * Any thread of the process may wait; each worker that is published wakes one.
  * By then another may have taken it: look, and wait again.
  *
- * Return: 0 when the list is not empty, or
+ * Return:
+ * * 0 when the list is not empty;
  * * %-EBADF: @fd is not open, or the list was closed while waiting;
  * * %-EINVAL: @fd is no completion list, @timeout is no valid time, or a flag
  *   is unknown;

@@ -459,7 +459,8 @@ void ums_worker_orphan(struct ums_worker *worker, struct ums_scheduler *sched)
  * The worker is published at once and waits, on its way back to user mode, to
  * be executed.
  *
- * Return: the id of the worker, when it is executed first, or
+ * Return:
+ * * the id of the worker, when it is executed first;
  * * %-EPERM: kernel.ums_disabled refuses the caller;
  * * %-EBADF: @fd is not open, or the list is closed;
  * * %-EINVAL: @fd is no completion list, @size is smaller than
@@ -540,7 +541,8 @@ put_list:
  *
  * The scheduler that runs it gets the upcall DETACHED.
  *
- * Return: 0, or
+ * Return:
+ * * 0;
  * * %-EINVAL: a flag is unknown;
  * * %-EPERM: the caller is no worker.
  */
@@ -565,7 +567,8 @@ SYSCALL_DEFINE1(ums_detach, unsigned int, flags)
  * Who gets the upcall may execute the worker at once; with UMS_YIELD_PUBLISH,
  * whoever takes it from the list.
  *
- * Return: 0, when the worker is executed again, or
+ * Return:
+ * * 0, when the worker is executed again;
  * * %-EINVAL: a flag is unknown;
  * * %-EPERM: the caller is no worker.
  */
@@ -618,7 +621,8 @@ SYSCALL_DEFINE2(ums_yield, u64, arg, unsigned int, flags)
  * goes on, with UMS_ATTN_PREEMPT in its slot, and is to call this itself once
  * it has reset no_upcall.
  *
- * Return: 0, or
+ * Return:
+ * * 0;
  * * %-EINVAL: a flag is unknown;
  * * %-ESRCH: there is no such worker, or its list is closed;
  * * %-ESTALE: it has ended;
