@@ -61,7 +61,8 @@ static bool ums_waits_for_pi(long nr)
 	if (nr != __NR_futex)
 		return false;
 	syscall_get_arguments(current, current_pt_regs(), args);
-	return (args[1] & FUTEX_CMD_MASK) == FUTEX_WAIT_REQUEUE_PI;
+	/* As wide as the call's parameter, whatever else is in the register. */
+	return ((int)args[1] & FUTEX_CMD_MASK) == FUTEX_WAIT_REQUEUE_PI;
 }
 
 /**

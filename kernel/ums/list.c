@@ -466,7 +466,7 @@ static struct ums_list *ums_list_alloc(struct ums_create_args *args)
 	list->free_last = UMS_NO_SLOT;
 
 	list->entries = kvcalloc(list->max_workers, sizeof(*list->entries),
-				 GFP_KERNEL_ACCOUNT);
+				 GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!list->entries) {
 		err = -ENOMEM;
 		goto free_list;

@@ -146,7 +146,7 @@ struct ums_worker *ums_worker_find(u64 id)
 	if (!list || id >> 63 || !UMS_ID_SERIAL(id))
 		return ERR_PTR(-ESRCH);
 
-	entry = &list->entries[UMS_ID_SLOT(id)];
+	entry = &list->entries[ums_slot_nr(list, id)];
 	worker = rcu_dereference(entry->worker);
 	if (worker && worker->id == id)
 		return worker;
@@ -190,7 +190,8 @@ void __ums_execve(struct task_struct *tsk)
 
 	if (!proc)
 		return;
-	tsk->signal->ums = NULL;
+	/* Others look at it, in order to send a signal. */
+	WRITE_ONCE(tsk->signal->ums, NULL);
 
 	ums_process_call_lists(proc, ums_list_shutdown);
 	ums_process_put(proc);

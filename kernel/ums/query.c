@@ -12,13 +12,16 @@
 static void ums_abi_info(struct ums_abi *abi)
 {
 	abi->version = UMS_ABI_VERSION;
-	abi->disabled = !ums_allowed();
+	abi->disabled = !ums_would_allow();
 	abi->features = UMS_FEATURES;
 	abi->max_workers = UMS_MAX_WORKERS;
 	abi->max_lists = UMS_MAX_LISTS;
 }
 
-/* Inside an RCU read section. -ESTALE when it has just ended. */
+/*
+ * Inside an RCU read section. -ESTALE when it has just ended; then @info has its
+ * state and status, and nothing else.
+ */
 static int ums_worker_info(struct ums_worker *worker, struct ums_info *info)
 {
 	unsigned long flags;
@@ -26,6 +29,8 @@ static int ums_worker_info(struct ums_worker *worker, struct ums_info *info)
 
 	raw_spin_lock_irqsave(&worker->lock, flags);
 	if (worker->state == UMS_STATE_EXITED || worker->state == UMS_STATE_NONE) {
+		info->state = worker->state;
+		info->exit_status = worker->exit_status;
 		err = -ESTALE;
 		goto unlock;
 	}
@@ -79,8 +84,8 @@ void ums_task_info(struct task_struct *tsk, struct ums_info *info)
 	ums = READ_ONCE(tsk->ums);
 	if (ums && ums->role == UMS_ROLE_SCHEDULER)
 		ums_scheduler_info(container_of(ums, struct ums_scheduler, base), info);
-	else if (ums)
-		ums_worker_info(container_of(ums, struct ums_worker, base), info);
+	else if (ums && ums_worker_info(container_of(ums, struct ums_worker, base), info))
+		memset(info, 0, sizeof(*info));
 	rcu_read_unlock();
 }
 
@@ -99,19 +104,21 @@ static int ums_query_worker(u64 id, struct ums_info *info)
 	if (err != -ESTALE || !list)
 		goto unlock;
 
-	/* It has ended; its slot may remember how. */
-	entry = &list->entries[UMS_ID_SLOT(id)];
+	/* It has ended, and is about to leave its slot; or that remembers how. */
+	entry = &list->entries[ums_slot_nr(list, id)];
 	raw_spin_lock_irqsave(&list->lock, flags);
-	if (entry->serial == UMS_ID_SERIAL(id) && entry->exited &&
-	    !rcu_access_pointer(entry->worker)) {
-		info->role = UMS_ROLE_WORKER;
+	if (info->state != UMS_STATE_EXITED && entry->serial == UMS_ID_SERIAL(id) &&
+	    entry->exited && !rcu_access_pointer(entry->worker)) {
 		info->state = UMS_STATE_EXITED;
-		info->list_nr = list->nr;
-		info->worker = id;
 		info->exit_status = entry->exit_status;
-		err = 0;
 	}
 	raw_spin_unlock_irqrestore(&list->lock, flags);
+	if (info->state == UMS_STATE_EXITED) {
+		info->role = UMS_ROLE_WORKER;
+		info->list_nr = list->nr;
+		info->worker = id;
+		err = 0;
+	}
 unlock:
 	rcu_read_unlock();
 	return err;

@@ -368,6 +368,7 @@ static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 
 	WRITE_ONCE(worker->slot->scheduler, task_pid_vnr(sched->task));
 	trace_ums_execute(id, task_pid_nr(worker->task), slice);
 
+	sched->sliced = slice;
 	if (slice)
 		hrtimer_start(&sched->slice,
 			      ns_to_ktime(min_t(u64, slice, KTIME_MAX)),
@@ -459,7 +460,8 @@ SYSCALL_DEFINE3(ums_execute, u64, id, u64, slice, unsigned int, flags)
 		return err;
 
 	WRITE_ONCE(sched->executing, 0);
-	if (slice)
+	/* A handler may have made the call again, with another slice. */
+	if (sched->sliced)
 		hrtimer_cancel(&sched->slice);
 	ums_count_event(sched);
 	ums_upcall(sched, sched->event.reason, sched->event.worker,

@@ -53,6 +53,7 @@
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
 #include <linux/irq_work.h>
+#include <linux/nospec.h>
 #include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/sched/clock.h>
@@ -155,6 +156,7 @@ struct ums_worker {
 	u64			yields;
 	u64			preemptions;
 	u64			publishes;
+	int			exit_status;	/* once EXITED */
 
 	/*
 	 * One more than its place in the ring when it was last published; or
@@ -196,6 +198,7 @@ struct ums_scheduler {
 	bool			posted;		/* release: @event is complete */
 
 	struct hrtimer		slice;
+	bool			sliced;		/* @slice was started for this execution */
 
 	/* written by its own thread only; ums_query() reads them at any time */
 	u64			executes;
@@ -251,6 +254,15 @@ void ums_process_leave(struct ums_process *proc, bool died);
 struct ums_worker *ums_worker_find(u64 id);
 struct ums_list *ums_list_find(u64 id);
 
+/*
+ * The slot that a worker's id names, of the list that ums_list_find() has found for
+ * it; never one behind the last, not even in a branch that the CPU mispredicts.
+ */
+static inline u32 ums_slot_nr(struct ums_list *list, u64 id)
+{
+	return array_index_nospec(UMS_ID_SLOT(id), list->max_workers);
+}
+
 /* list.c */
 struct ums_list *ums_list_from_fd(int fd);
 void ums_list_put(struct ums_list *list);
@@ -289,5 +301,6 @@ void ums_task_info(struct task_struct *tsk, struct ums_info *info);
 
 /* sysctl.c */
 bool ums_allowed(void);
+bool ums_would_allow(void);
 
 #endif /* _KERNEL_UMS_H */

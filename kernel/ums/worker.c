@@ -231,6 +231,7 @@ void ums_worker_exit(struct ums_worker *worker, bool exited, int status)
 	rcu_read_lock();
 	raw_spin_lock_irq(&worker->lock);
 	sched = ums_worker_cut(worker);
+	worker->exit_status = status;
 	WRITE_ONCE(worker->slot->exit_status, status);
 	ums_worker_set_state(worker, exited ? UMS_STATE_EXITED : UMS_STATE_NONE, now);
 	raw_spin_unlock_irq(&worker->lock);
