@@ -160,11 +160,12 @@ TEST(ThisWorker, ADetachedWorkerIsStillJoined)
 	});
 	EXPECT_EQ(run(me, list, list.pop()).reason, reason::detached);
 	// Its place is free already.
+	ums::worker next(list, [] {});
+	run_all(me, list, 1);
+	EXPECT_FALSE(ended);
 	go_on = true;
 	w.join();
 	EXPECT_TRUE(ended);
-	ums::worker next(list, [] {});
-	run_all(me, list, 1);
 }
 
 TEST(NoUpcallRegion, BlockingMakesNoUpcall)

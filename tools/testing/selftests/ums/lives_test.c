@@ -684,8 +684,9 @@ struct watcher {
 static void *watches(void *arg)
 {
 	struct watcher *z = arg;
-	struct epoll_event ev = { .events = EPOLLIN };
-	struct pollfd p = { .fd = z->fd, .events = POLLIN };
+	struct epoll_event ev = { .events = EPOLLIN | (z->how == 4 ? EPOLLEXCLUSIVE : 0) };
+	/* Errors are told to those who ask for nothing, too. */
+	struct pollfd p = { .fd = z->fd, .events = z->how == 5 ? 0 : POLLIN };
 	int ep;
 
 	STORE(z->tid, self_tid());
@@ -695,6 +696,7 @@ static void *watches(void *arg)
 		z->ret = ums_wait(z->fd, NULL, 0);
 		break;
 	case 2:
+	case 5:
 		z->ret = poll(&p, 1, -1) == 1 ? p.revents : -1;
 		break;
 	default:
@@ -724,9 +726,11 @@ static void *waits_to_end(void *arg)
  */
 TEST(last_scheduler_dies)
 {
-	static const long calls[] = { NR_UMS_WAIT, NR_UMS_WAIT, SYS_poll, SYS_epoll_wait };
+	/* Of exclusive pollers, too, each hears of it. */
+	static const long calls[] = { NR_UMS_WAIT, NR_UMS_WAIT, SYS_poll, SYS_epoll_wait,
+				      SYS_epoll_wait, SYS_poll };
 	struct sigaction sa = { .sa_handler = dies };
-	struct watcher z[8] = {}, sched[2] = {};
+	struct watcher z[18] = {}, sched[2] = {};
 	struct list l[2], theirs;
 	struct sched s;
 	int i;
@@ -741,25 +745,25 @@ TEST(last_scheduler_dies)
 		ASSERT_TRUE(WAIT_FOR(LOAD(sched[i].tid) &&
 				     thread_sleeps_in(sched[i].tid, NR_UMS_WAIT)));
 	}
-	for (i = 0; i < 8; i++) {
-		z[i].fd = l[i / 4].fd;
-		z[i].how = i % 4;
+	for (i = 0; i < 18; i++) {
+		z[i].fd = l[i / 6 % 2].fd;
+		z[i].how = i % 6;
 		ASSERT_EQ(0, thread_start(&z[i].t, watches, &z[i]));
 	}
-	for (i = 0; i < 8; i++) {
+	for (i = 0; i < 18; i++) {
 		ASSERT_TRUE(WAIT_FOR(LOAD(z[i].tid) &&
-				     thread_sleeps_in(z[i].tid, calls[i % 4])));
+				     thread_sleeps_in(z[i].tid, calls[i % 6])));
 	}
 	ASSERT_EQ(0, syscall(SYS_tgkill, getpid(), sched[0].tid, SIGUSR1));
 	ASSERT_EQ(0, pthread_join(sched[0].t, NULL));
 	ASSERT_TRUE(WAIT_FOR(thread_state(getpid(), sched[0].tid) == 0));
 	EXPECT_EQ(0, polled(&l[0]));
-	for (i = 0; i < 8; i++) {
-		EXPECT_TRUE(thread_sleeps_in(z[i].tid, calls[i % 4]));
+	for (i = 0; i < 18; i++) {
+		EXPECT_TRUE(thread_sleeps_in(z[i].tid, calls[i % 6]));
 	}
 	ASSERT_EQ(0, syscall(SYS_tgkill, getpid(), sched[1].tid, SIGUSR1));
 	ASSERT_EQ(0, pthread_join(sched[1].t, NULL));
-	for (i = 0; i < 8; i++) {
+	for (i = 0; i < 18; i++) {
 		ASSERT_EQ(0, pthread_join(z[i].t, NULL));
 		EXPECT_EQ(z[i].how < 2 ? -EOWNERDEAD : POLLERR, z[i].ret);
 	}

@@ -98,6 +98,83 @@ TEST(by_other_scheduler)
 	preempt_many(_metadata, true);
 }
 
+static int pin_to(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* How often CPU 0 was told by another to look at its work; -1: not known. */
+static long kicks(void)
+{
+	static char text[65536];
+	char v[512];
+
+	if (read_text("/proc/interrupts", text, sizeof(text)) < 0)
+		return -1;
+	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+		while (*line == ' ')
+			line++;
+		if (text_value(line, "RES", v, sizeof(v)))
+			return atol(v);
+	}
+	return -1;
+}
+
+static void spins_on_cpu_0(struct worker *w)
+{
+	w->stage = -pin_to(0);
+	spins(w);
+}
+
+static void *preempts_from_cpu_1(void *arg)
+{
+	struct preempter *p = arg;
+
+	p->ret = pin_to(1);
+	return p->ret ? NULL : preempter_main(p);
+}
+
+/* At once, by an interrupt; not when the worker's CPU happens to have one. */
+TEST(kicks_the_cpu)
+{
+	struct worker w = {};
+	struct preempter p = { .w = &w, .times = 50 };
+	struct sched s;
+	struct list l;
+	long before;
+
+	UMS_REQUIRE();
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	if (kicks() < 0)
+		SKIP(return, "no count of such interrupts");
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&l, 1));
+	p.id = worker_start_pop(&w, &l, spins_on_cpu_0, NULL);
+	ASSERT_EQ(0, pin_to(0));
+	ASSERT_EQ(0, sched_enter(&s));
+	before = kicks();
+	ASSERT_EQ(0, thread_start(&p.t, preempts_from_cpu_1, &p));
+	while (!LOAD(p.done)) {
+		ASSERT_EQ(0, sched_run(&s, p.id, NSEC));
+		/* It may sleep to change its CPU. */
+		ASSERT_TRUE(s.reason == UMS_UPCALL_PREEMPTED || s.reason == UMS_UPCALL_BLOCKED);
+		ASSERT_EQ(p.id, list_pop_wait(&l));
+		if (s.reason == UMS_UPCALL_PREEMPTED && s.detail == UMS_PREEMPT_ASKED)
+			STORE(p.seen, p.seen + 1);
+	}
+	EXPECT_EQ(0, w.stage);
+	STORE(w.stage, 1);
+	ASSERT_EQ(0, pthread_join(p.t, NULL));
+	EXPECT_EQ(0, p.ret);
+	EXPECT_EQ(50, p.seen);
+	EXPECT_LE(before + 50, kicks());
+}
+
 static void preempts_itself(struct worker *w)
 {
 	w->result = ums_preempt(w->id, 0);

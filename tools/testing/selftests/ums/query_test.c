@@ -2,6 +2,9 @@
 /* ums_query, ums_set and /proc/PID/task/TID/ums. */
 #include "ums_test.h"
 
+#include <sched.h>
+#include <sys/wait.h>
+
 static void nothing(struct worker *w)
 {
 }
@@ -12,9 +15,123 @@ static void does_each(struct worker *w)
 	char c;
 
 	w->result = read(w->fd[0], &c, 1);
+	if (w->arg) {
+		struct ums_info info = {};
+
+		ums_query(UMS_QUERY_WORKER, w->id, &info, sizeof(info));
+		w->stage = info.scheduler;
+		w->fd[0] = list_slot(w->list, w->id)->scheduler;
+	}
 	ums_yield(1, 0);
 	ums_yield(2, UMS_YIELD_PUBLISH);
 	ums_preempt(w->id, 0);
+}
+
+/* The ids of threads are those of the process's own namespace. */
+static int in_namespace(void)
+{
+	struct worker w = {};
+	struct ums_info info;
+	struct sched s;
+	struct list l;
+	__u64 id;
+
+	if (pipe(w.fd) || list_open(&l, 1))
+		return 1;
+	id = worker_start_pop(&w, &l, does_each, NULL);
+	if (!id || w.tid > 9 || list_slot(&l, id)->tid != w.tid)
+		return 2;
+	if (ums_query(UMS_QUERY_WORKER, id, &info, sizeof(info)) || info.tid != w.tid)
+		return 3;
+	if (ums_query(UMS_QUERY_THREAD, w.tid, &info, sizeof(info)) ||
+	    info.worker != id || info.tid != w.tid)
+		return 4;
+	if (ums_query(UMS_QUERY_THREAD, 0, &info, sizeof(info)) || info.tid != self_tid())
+		return 5;
+	/* It looks, too. */
+	w.arg = &s;
+	if (sched_enter(&s) || ums_query(UMS_QUERY_THREAD, self_tid(), &info, sizeof(info)) ||
+	    info.role != UMS_ROLE_SCHEDULER || info.tid != self_tid())
+		return 6;
+	if (sched_run(&s, id, 0) || s.reason != UMS_UPCALL_BLOCKED ||
+	    write(w.fd[1], "x", 1) != 1 || list_pop_wait(&l) != id)
+		return 7;
+	if (sched_run(&s, id, 0) || s.reason != UMS_UPCALL_YIELDED)
+		return 8;
+	/* As the worker saw it while it ran. */
+	if (w.stage != self_tid() || w.fd[0] != self_tid())
+		return 9;
+	if (sched_run(&s, id, 0) || s.reason != UMS_UPCALL_YIELDED || list_pop(&l) != id)
+		return 10;
+	return worker_run_to_end(&s, &l, id) ? 11 : 0;
+}
+
+static void exits_with_7(struct worker *w)
+{
+	syscall(SYS_exit, 7);
+}
+
+static void *sees_it_end(void *arg)
+{
+	struct worker *w = arg;
+	__u64 id = w->user_data;
+	struct ums_info info;
+
+	SPIN_FOR((sched_yield(), slot_state(w->list, id) == UMS_STATE_EXITED));
+	w->stage = ums_query(UMS_QUERY_WORKER, id, &info, sizeof(info)) ?:
+		   info.role == UMS_ROLE_WORKER && info.state == UMS_STATE_EXITED &&
+		   info.worker == id && info.exit_status == 7 << 8 ? 0 : 1;
+	return NULL;
+}
+
+/* Once its slot says that it has ended, it is told how. */
+TEST(ended_just_now)
+{
+	struct sched s;
+	struct list l;
+	pthread_t t;
+	__u64 id;
+	int i;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&l, 1));
+	ASSERT_EQ(0, sched_enter(&s));
+	for (i = 0; i < 50; i++) {
+		struct worker w = { .stage = 99 };
+
+		id = worker_start_pop(&w, &l, exits_with_7, NULL);
+		ASSERT_NE(0, id);
+		w.user_data = id;
+		ASSERT_EQ(0, thread_start(&t, sees_it_end, &w));
+		EXPECT_EQ(7 << 8, worker_run_to_end(&s, &l, id));
+		ASSERT_EQ(0, pthread_join(t, NULL));
+		EXPECT_EQ(0, w.stage);
+		ASSERT_EQ(0, pthread_join(w.thread, NULL));
+	}
+}
+
+TEST(pid_namespace)
+{
+	int status;
+	pid_t pid;
+
+	UMS_REQUIRE();
+	if (geteuid())
+		SKIP(return, "needs root");
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (unshare(CLONE_NEWPID))
+			_exit(100);
+		pid = fork();
+		if (!pid)
+			_exit(in_namespace());
+		waitpid(pid, &status, 0);
+		_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 101);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, WEXITSTATUS(status));
 }
 
 /*

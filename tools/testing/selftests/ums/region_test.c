@@ -224,7 +224,8 @@ TEST(slice_waits)
 		ASSERT_EQ(0, sched_run(&s, id, 20 * MSEC));
 	}
 	ASSERT_EQ(UMS_UPCALL_PREEMPTED, s.reason);
-	EXPECT_TRUE(s.detail == UMS_PREEMPT_SLICE || s.detail == UMS_PREEMPT_ASKED);
+	/* The first reason counts. */
+	EXPECT_EQ(UMS_PREEMPT_SLICE, s.detail);
 	EXPECT_EQ(id, s.worker);
 	EXPECT_EQ(0, w.result);
 	ASSERT_EQ(id, list_pop(&l));
@@ -297,6 +298,7 @@ static void reads_in_region(struct worker *w)
 }
 
 static int handled;
+static long handled_ret;
 
 static void count(int sig)
 {
@@ -358,6 +360,150 @@ TEST(scheduler_takes_signals)
 	}
 	EXPECT_EVENT(&s, UMS_UPCALL_EXITED, id, 0);
 	EXPECT_EQ(1, w.result);
+}
+
+static void leaves(int sig)
+{
+	handled_ret = ums_scheduler_exit(0);
+}
+
+static void dies(int sig)
+{
+	syscall(SYS_exit, 0);
+}
+
+/* Has been asked to stop, and goes on to where it sleeps. */
+static void told_then_reads_in_region(struct worker *w)
+{
+	char c;
+
+	set_region(w, 1);
+	STORE(w->stage, 1);
+	SPIN_FOR(attention(w));
+	w->result = read(w->fd[0], &c, 1);
+	set_region(w, 0);
+}
+
+static void *executes_until_told(void *arg)
+{
+	struct worker *w = arg;
+	struct sched s;
+
+	if (!sched_enter(&s))
+		sched_run(&s, list_pop_wait(w->list), 0);
+	return NULL;
+}
+
+/*
+ * A scheduler is one no more while it runs a worker, which it can be told to only
+ * where that sleeps without an upcall. The worker goes on to its list, not to user
+ * mode.
+ */
+TEST(scheduler_gone_in_region)
+{
+	static void (*const ways[])(int sig) = { dies, leaves };
+	struct sigaction sa = {};
+	struct sched s;
+	pthread_t t;
+	__u64 id;
+	int i;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, sched_enter(&s));
+	for (i = 0; i < 2; i++) {
+		struct worker w = { .result = 9 };
+		struct list l;
+
+		sa.sa_handler = ways[i];
+		ASSERT_EQ(0, sigaction(SIGUSR1, &sa, NULL));
+		ASSERT_EQ(0, pipe(w.fd));
+		ASSERT_EQ(0, list_open(&l, 1));
+		ASSERT_EQ(0, worker_start(&w, &l, told_then_reads_in_region, NULL));
+		ASSERT_EQ(0, thread_start(&t, executes_until_told, &w));
+		ASSERT_TRUE(WAIT_FOR(LOAD(w.stage)));
+		ASSERT_EQ(0, pthread_kill(t, SIGUSR1));
+		ASSERT_EQ(0, pthread_join(t, NULL));
+		EXPECT_EQ(0, handled_ret);
+		EXPECT_TRUE(list_empty(&l));
+		ASSERT_EQ(1, write(w.fd[1], "x", 1));
+		id = list_pop_wait(&l);
+		ASSERT_NE(0, id);
+		EXPECT_EQ(UMS_STATE_READY, slot_state(&l, id));
+		sleep_ns(10 * MSEC);
+		EXPECT_EQ(9, LOAD(w.result));
+		ASSERT_EQ(0, sched_run(&s, id, 0));
+		EXPECT_EVENT(&s, UMS_UPCALL_EXITED, id, 0);
+		EXPECT_EQ(1, LOAD(w.result));
+		ASSERT_EQ(0, pthread_join(w.thread, NULL));
+		list_close(&l);
+	}
+}
+
+/*
+ * A handler that interrupts an execution may go on waiting for it, without a slice;
+ * that of the interrupted call ends with the worker, and preempts no other.
+ */
+static struct {
+	struct sched s;
+	struct worker w[2];
+	__u64 id[2];
+	__u64 first, second;
+} again;
+
+static void executes_again(int sig)
+{
+	if (sched_run(&again.s, again.id[0], 0))
+		return;
+	again.first = again.s.reason;
+	if (sched_run(&again.s, again.id[1], 0))
+		return;
+	again.second = again.s.reason;
+}
+
+static void spins_for_200_ms(struct worker *w)
+{
+	__u64 end = now_ns() + 200 * MSEC;
+
+	while (now_ns() < end)
+		;
+	w->result = 1;
+}
+
+static void *lets_go_on(void *arg)
+{
+	struct worker *w = again.w;
+
+	WAIT_FOR(LOAD(w->stage) && thread_sleeps_in(w->tid, SYS_read));
+	pthread_kill(*(pthread_t *)arg, SIGUSR1);
+	/* It waits again by then, most likely. */
+	sleep_ns(20 * MSEC);
+	return (void *)(long)(write(w->fd[1], "x", 1) != 1);
+}
+
+TEST(slice_of_an_interrupted_execution)
+{
+	struct sigaction sa = { .sa_handler = executes_again };
+	pthread_t t, me = pthread_self();
+	struct list l;
+	void *failed;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, sigaction(SIGUSR1, &sa, NULL));
+	ASSERT_EQ(0, pipe(again.w[0].fd));
+	ASSERT_EQ(0, list_open(&l, 2));
+	again.id[0] = worker_start_pop(&again.w[0], &l, reads_in_region, NULL);
+	again.id[1] = worker_start_pop(&again.w[1], &l, spins_for_200_ms, NULL);
+	ASSERT_EQ(0, sched_enter(&again.s));
+	ASSERT_EQ(0, thread_start(&t, lets_go_on, &me));
+	/* The handler has it, and the call is made again when that returns. */
+	EXPECT_EQ(-ESTALE, sched_run(&again.s, again.id[0], 100 * MSEC));
+	ASSERT_EQ(0, pthread_join(t, &failed));
+	EXPECT_EQ(NULL, failed);
+	EXPECT_EQ(UMS_UPCALL_EXITED, again.first);
+	EXPECT_EQ(UMS_UPCALL_EXITED, again.second);
+	EXPECT_EQ(1, again.w[1].result);
 }
 
 /* The process is stopped and continued meanwhile. */

@@ -493,16 +493,22 @@ TEST(to_executing_scheduler)
 	EXPECT_EQ(1, handled);
 }
 
+static int soon;	/* of those that were sent, whose handler ran within 50 ms */
+
 static void *pesters(void *arg)
 {
 	struct sender *z = arg;
+	__u64 start;
 	int i;
 
 	for (i = 0; i < 100 && !z->ret; i++) {
+		start = now_ns();
 		z->ret = send(z->tid, SIGUSR1);
 		/* Each must have arrived before the next, or they merge. */
 		if (!WAIT_FOR(LOAD(handled) == i + 1))
 			z->ret = -1;
+		if (now_ns() < start + 50 * MSEC)
+			soon++;
 	}
 	STORE(z->w->stage, 2);
 	return NULL;
@@ -536,6 +542,9 @@ TEST(many_to_scheduler)
 	EXPECT_EQ(0, z.ret);
 	EXPECT_EQ(100, handled);
 	EXPECT_EQ(self_tid(), handled_by);
+	/* Else it only finds out when it looks by itself, each tenth of a second. */
+	EXPECT_LE(50, soon);
+	TH_LOG("%d of 100 within 50 ms", soon);
 }
 
 /* Between two executions the scheduler is a thread like any other. */
@@ -592,6 +601,57 @@ TEST(to_process)
 	EXPECT_EQ(100, handled);
 }
 
+static int open_signal(bool open)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	return pthread_sigmask(open ? SIG_UNBLOCK : SIG_BLOCK, &set, NULL);
+}
+
+static void *sends_ten(void *arg)
+{
+	struct sender *z = arg;
+	int i;
+
+	for (i = 1; i <= 10 && !z->ret; i++) {
+		z->ret = WAIT_FOR(LOAD(z->w->stage) == 1) ? send(0, SIGUSR1) : -1;
+		if (!WAIT_FOR(LOAD(handled) == i) || LOAD(handled_by) != z->w->tid)
+			z->ret = -i;
+	}
+	STORE(z->w->stage, 2);
+	return NULL;
+}
+
+/*
+ * A scheduler, be it the main thread, is not made to stop its worker for a signal
+ * that the worker can take.
+ */
+TEST(to_process_with_a_running_worker)
+{
+	struct worker w = {};
+	struct sender z = { .w = &w };
+	struct sched s;
+	struct list l;
+	__u64 id;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, handle(SIGUSR1, 0));
+	ASSERT_EQ(0, list_open(&l, 1));
+	id = worker_start_pop(&w, &l, spins, NULL);
+	ASSERT_EQ(0, sched_enter(&s));
+	ASSERT_EQ(0, open_signal(false));
+	ASSERT_EQ(0, thread_start(&z.t, sends_ten, &z));
+	ASSERT_EQ(0, open_signal(true));
+	ASSERT_EQ(0, sched_run(&s, id, 0));
+	EXPECT_EVENT(&s, UMS_UPCALL_EXITED, id, 0);
+	ASSERT_EQ(0, pthread_join(z.t, NULL));
+	EXPECT_EQ(0, z.ret);
+	EXPECT_EQ(10, handled);
+}
+
 /*
  * A parked worker with the signal open and somebody else who can take it: that
  * one does.
@@ -634,15 +694,6 @@ static struct {
 	struct worker w;
 	pid_t tid;		/* who is to take it, once that is ready */
 } company;
-
-static int open_signal(bool open)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGUSR1);
-	return pthread_sigmask(open ? SIG_UNBLOCK : SIG_BLOCK, &set, NULL);
-}
 
 static void *waits_for_signals(void *arg)
 {

@@ -162,4 +162,25 @@ TEST_F(sysctl, values)
 	EXPECT_STREQ("1\n", buf);
 }
 
+/* Only root changes it. */
+TEST_F(sysctl, not_for_users)
+{
+	char buf[16];
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, write_text(SYSCTL, "1"));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		if (setresuid(65534, 65534, 65534))
+			_exit(1);
+		_exit(write_text(SYSCTL, "0") == -EACCES ? 0 : 2);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	ASSERT_LT(0, read_text(SYSCTL, buf, sizeof(buf)));
+	EXPECT_STREQ("1\n", buf);
+}
+
 TEST_HARNESS_MAIN
