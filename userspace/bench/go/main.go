@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Switches between two goroutines on one processor, measured as in bench.hpp.
+// Goroutines on one processor, measured as in bench.hpp: switches between two, and, with the
+// argument go_runnable_wait, how long one waits.
 package main
 
 import (
@@ -37,6 +38,13 @@ func window(op func()) uint64 {
 	return now() - start
 }
 
+func unit() string {
+	if os.Getenv("BENCH_NATIVE") != "" {
+		return "tick/op"
+	}
+	return "insn/op"
+}
+
 // measure prints the cost of op, which stands for two switches.
 func measure(name string, op func()) {
 	for i := 0; i < warmUp; i++ {
@@ -49,18 +57,11 @@ func measure(name string, op func()) {
 	for i := range v {
 		v[i] = window(op)
 	}
-	unit := "insn/op"
-	if os.Getenv("BENCH_NATIVE") != "" {
-		unit = "tick/op"
-	}
 	fmt.Printf("{\"name\":%q,\"unit\":%q,\"value\":%.2f,\"windows\":%d,\"ops\":%d}\n",
-		name, unit, (median(v)-median(none))/(2*ops), windows, 2*ops)
+		name, unit(), (median(v)-median(none))/(2*ops), windows, 2*ops)
 }
 
-func main() {
-	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(-1)
-
+func switches() {
 	stop := false
 	go func() {
 		for !stop {
@@ -81,4 +82,14 @@ func main() {
 		there <- 1
 		<-back
 	})
+}
+
+func main() {
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(-1)
+	if len(os.Args) == 2 && os.Args[1] == "go_runnable_wait" {
+		runnableWait()
+		return
+	}
+	switches()
 }
