@@ -31,6 +31,7 @@ help:
 	@echo '                  run COMMAND under the test kernel, on the files of this machine'
 	@echo
 	@echo 'KERNEL_SRC= takes a tarball, tree or git checkout of Linux 6.12.y instead of Debian'"'"'s.'
+	@echo 'UMS_CACHE= and UMS_ACCEL= are explained in README.md.'
 
 setup:
 	@scripts/setup all
@@ -46,6 +47,7 @@ install: userspace
 	@DESTDIR="$(DESTDIR)" cmake --install build/userspace --prefix "$(PREFIX)"
 
 shell: kernel
+	@echo '==> booting; exit or Ctrl-D leaves the guest'
 	@scripts/guest --tty --timeout 86400 -- /bin/bash -l
 
 demo:

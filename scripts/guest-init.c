@@ -338,13 +338,26 @@ static void ctl_write(int ctl, const char *fmt, ...)
 
 static int64_t stdin_total = -1;	/* the host has said how much there is */
 
+/* A program that sets its terminal throws away what came before: it is told again. */
+static void tell_end_of_input(void)
+{
+	static time_t last;
+	static int times;
+
+	if (time(NULL) == last || times == 60)
+		return;
+	last = time(NULL);
+	times++;
+	(void)!write(pty_master, "\4", 1);
+}
+
 static void close_stdin(void)
 {
+	if (pty_master >= 0)
+		tell_end_of_input();
 	if (in.to < 0 && in.from < 0)
 		return;
-	if (pty_master >= 0) {
-		(void)!write(pty_master, "\4", 1);
-	} else if (in.to >= 0) {
+	if (pty_master < 0 && in.to >= 0) {
 		close(in.to);
 	}
 	in.to = -1;
@@ -664,7 +677,8 @@ int main(void)
 		else
 			poll_fd(p, &n, in.from, POLLIN);
 		/* After the end, or with stdin's reader gone, nothing may announce itself. */
-		if (poll(p, n, ended || (in.len && in.to < 0) ? 1 : -1) < 0 && errno != EINTR)
+		if (poll(p, n, ended || (in.len && in.to < 0) ? 1 : tty && stdin_total >= 0 ? 1000 : -1) < 0 &&
+		    errno != EINTR)
 			fail("poll");
 
 		while (read(chld, &si, sizeof(si)) > 0)

@@ -17,6 +17,9 @@ import collections
 import re
 import sys
 
+sys.dont_write_bytecode = True
+import cli
+
 # Functions of UMS, and what its patches put into kernel/sched.
 OURS = re.compile(r"(^|_)ums(_|$)|^(sched|fair)_hand_over")
 # Both accesses in Linux, to a variable that UMS does not see. hrtimer_sleeper::task, on the stack
@@ -85,7 +88,7 @@ class Reader:
 
 def main():
     ours, others = collections.Counter(), collections.Counter()
-    for path in sys.argv[1:]:
+    for path in cli.files(__doc__, sys.argv[1:], 1):
         reader = Reader()
         with open(path, encoding="utf-8", errors="replace") as f:
             for line in f:
