@@ -47,8 +47,10 @@ int open_connection(unsigned short port)
 			setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 			return fd;
 		}
+		const int error = errno;
 		close(fd);
-		if (errno != ECONNREFUSED || std::chrono::steady_clock::now() > end)
+		errno = error;
+		if (error != ECONNREFUSED || std::chrono::steady_clock::now() > end)
 			return -1;
 		std::this_thread::sleep_for(std::chrono::milliseconds(50));
 	}
@@ -80,9 +82,13 @@ bool receive_all(int fd, std::vector<unsigned char> &data)
 std::int64_t talk(const settings &s, unsigned seed, std::latch &all_connected)
 {
 	const int fd = open_connection(s.port);
+	const int error = errno;
 	all_connected.arrive_and_wait(); // all are open at the same time
 	if (fd < 0) {
-		std::fprintf(stderr, "ums-echo-client: connection %u: %s\n", seed, std::strerror(errno));
+		// Once: the others will have the same to say.
+		static std::atomic_flag said;
+		if (!said.test_and_set())
+			std::fprintf(stderr, "ums-echo-client: connection %u: %s\n", seed, std::strerror(error));
 		return -1;
 	}
 
@@ -154,7 +160,7 @@ int main(int argc, char **argv)
 					checked += n;
 			});
 	}
-	std::printf("%u connections, %u failed, %jd bytes sent and back, every one checked\n", s.connections,
-		    failed.load(), static_cast<std::intmax_t>(checked));
+	std::printf("%u connections, %u failed, %jd bytes sent and back%s\n", s.connections, failed.load(),
+		    static_cast<std::intmax_t>(checked), failed ? "" : ", every one checked");
 	return failed ? 1 : 0;
 }

@@ -227,7 +227,7 @@ try {
 	loop.run();
 	close(listener);
 
-	std::cout << accepted << " connections, a worker for each, " << bytes_echoed << " bytes echoed\n\n";
+	std::cout << accepted << " connections, a worker for each and some for the rest, " << bytes_echoed << " bytes echoed\n\n";
 	ums::print(std::cout, loop.statistics());
 	return client_status;
 } catch (const std::exception &e) {

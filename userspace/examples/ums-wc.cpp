@@ -188,7 +188,8 @@ try {
 	std::fflush(stdout);
 	if (!quiet) {
 		std::cout << '\n'
-			  << sum.files << " files, a worker for each, at most " << at_once << " at once\n\n";
+			  << sum.files << " files, a worker for each and one that finds them, at most " << at_once
+			  << " at once\n\n";
 		ums::print(std::cout, loop.statistics());
 	}
 	return sum.failures ? 1 : 0;

@@ -3,6 +3,10 @@
 // User-mode scheduling: an application schedules its own threads. All of the library.
 #pragma once
 
+#if __cplusplus < 202002L
+#error "libums needs C++20 (-std=c++20)"
+#endif
+
 #include <ums/completion_list.hpp>
 #include <ums/error.hpp>
 #include <ums/preempt.hpp>
