@@ -151,17 +151,22 @@ TEST(ThisWorker, ADetachedWorkerIsStillJoined)
 {
 	ums::completion_list list(1);
 	ums::scheduler me;
-	std::atomic<bool> go_on{false}, ended{false};
+	std::atomic<bool> detached{false}, go_on{false}, ended{false};
 	ums::worker w(list, [&] {
 		ums::this_worker::detach();
+		detached = true;
 		while (!go_on)
 			std::this_thread::yield();
 		ended = true;
 	});
 	EXPECT_EQ(run(me, list, list.pop()).reason, reason::detached);
+	while (!detached)
+		std::this_thread::yield();
 	// Its place is free already.
-	ums::worker next(list, [] {});
-	run_all(me, list, 1);
+	EXPECT_NO_THROW({
+		ums::worker next(list, [] {});
+		run_all(me, list, 1);
+	});
 	EXPECT_FALSE(ended);
 	go_on = true;
 	w.join();
