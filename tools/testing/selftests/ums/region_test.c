@@ -449,6 +449,7 @@ static struct {
 	struct worker w[2];
 	__u64 id[2];
 	__u64 first, second;
+	__u64 start;
 } again;
 
 static void executes_again(int sig)
@@ -461,9 +462,9 @@ static void executes_again(int sig)
 	again.second = again.s.reason;
 }
 
-static void spins_for_200_ms(struct worker *w)
+static void spins_past_the_slice(struct worker *w)
 {
-	__u64 end = now_ns() + 200 * MSEC;
+	__u64 end = again.start + 3 * NSEC / 2;
 
 	while (now_ns() < end)
 		;
@@ -494,11 +495,12 @@ TEST(slice_of_an_interrupted_execution)
 	ASSERT_EQ(0, pipe(again.w[0].fd));
 	ASSERT_EQ(0, list_open(&l, 2));
 	again.id[0] = worker_start_pop(&again.w[0], &l, reads_in_region, NULL);
-	again.id[1] = worker_start_pop(&again.w[1], &l, spins_for_200_ms, NULL);
+	again.id[1] = worker_start_pop(&again.w[1], &l, spins_past_the_slice, NULL);
 	ASSERT_EQ(0, sched_enter(&again.s));
 	ASSERT_EQ(0, thread_start(&t, lets_go_on, &me));
 	/* The handler has it, and the call is made again when that returns. */
-	EXPECT_EQ(-ESTALE, sched_run(&again.s, again.id[0], 100 * MSEC));
+	again.start = now_ns();
+	EXPECT_EQ(-ESTALE, sched_run(&again.s, again.id[0], NSEC));
 	ASSERT_EQ(0, pthread_join(t, &failed));
 	EXPECT_EQ(NULL, failed);
 	EXPECT_EQ(UMS_UPCALL_EXITED, again.first);

@@ -543,7 +543,7 @@ TEST(many_to_scheduler)
 	EXPECT_EQ(100, handled);
 	EXPECT_EQ(self_tid(), handled_by);
 	/* Else it only finds out when it looks by itself, each tenth of a second. */
-	EXPECT_LE(50, soon);
+	EXPECT_LE(20, soon);
 	TH_LOG("%d of 100 within 50 ms", soon);
 }
 
