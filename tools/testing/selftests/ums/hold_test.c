@@ -196,6 +196,63 @@ TEST_F(hold, passes_an_exclusive_wakeup_on)
 	FINISH();
 }
 
+/*
+ * Who looks at its system call just when it goes to sleep waits until it has left its
+ * CPU, and not until it is woken.
+ */
+static void *looks(void *arg)
+{
+	struct worker *w = arg;
+	char path[64], buf[256];
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", w->tid);
+	while (!LOAD(w->stage)) {
+		read_text(path, buf, sizeof(buf));
+		INC(w->user_data);
+	}
+	return NULL;
+}
+
+static void reads_many(struct worker *w)
+{
+	char c;
+
+	while (read(w->fd[0], &c, 1) == 1 && c != 'z')
+		;
+	STORE(w->stage, 1);
+}
+
+TEST(looked_at_when_it_goes_to_sleep)
+{
+	struct worker w = {};
+	pthread_t t[2];
+	struct sched s;
+	struct list l;
+	__u64 id, seen;
+	int i;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&l, 1));
+	ASSERT_EQ(0, pipe(w.fd));
+	id = worker_start_pop(&w, &l, reads_many, NULL);
+	ASSERT_EQ(0, sched_enter(&s));
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, thread_start(&t[i], looks, &w));
+	for (i = 0; i < 1000; i++) {
+		ASSERT_EQ(0, sched_run(&s, id, 0));
+		ASSERT_EVENT(&s, UMS_UPCALL_BLOCKED, id, SYS_read);
+		/* Both go on looking, though nobody wakes it. */
+		seen = LOAD(w.user_data);
+		ASSERT_TRUE(WAIT_FOR(LOAD(w.user_data) >= seen + 4));
+		ASSERT_EQ(1, write(w.fd[1], i < 999 ? "x" : "z", 1));
+		ASSERT_EQ(id, list_pop_wait(&l));
+	}
+	EXPECT_EQ(0, worker_run_to_end(&s, &l, id));
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, pthread_join(t[i], NULL));
+}
+
 static int handled;
 
 static void count(int sig)
