@@ -13,7 +13,7 @@ help:
 	@echo '  make check      every test (PARTS="host ums-4" for some; see scripts/check --help)'
 	@echo '  make torture    the torture test, ten minutes on each of both kernels'
 	@echo '  make check-kcsan'
-	@echo '                  the tests on a kernel that looks for data races (longer than make check)'
+	@echo '                  the tests on a kernel that looks for data races'
 	@echo '  make check-all  every check listed here; about two hours'
 	@echo '  make check-linux'
 	@echo '                  selftests of Linux itself, on the unpatched and the patched kernel, compared'
