@@ -33,6 +33,9 @@ void ums_worker_woken(struct task_struct *tsk);
 bool sched_hand_over(struct task_struct *next, unsigned int state, raw_spinlock_t *lock)
 	__releases(lock);
 
+/* kernel/seccomp.c */
+bool seccomp_includes_mine(struct task_struct *tsk);
+
 /* exit_to_user_mode_loop() of a task with TIF_UMS; may sleep */
 void ums_exit_to_user_mode(void);
 

@@ -99,7 +99,12 @@ static int ums_query_worker(u64 id, struct ums_info *info)
 
 	rcu_read_lock();
 	worker = ums_worker_find(id);
-	err = IS_ERR(worker) ? PTR_ERR(worker) : ums_worker_info(worker, info);
+	if (IS_ERR(worker))
+		err = PTR_ERR(worker);
+	else if (!ums_may_act_on(worker->task))
+		err = -EACCES;
+	else
+		err = ums_worker_info(worker, info);
 	list = ums_list_find(id);
 	if (err != -ESTALE || !list)
 		goto unlock;
@@ -134,14 +139,16 @@ static int ums_query_thread(u64 id, struct ums_info *info)
 
 	rcu_read_lock();
 	tsk = id ? find_task_by_vpid(id) : current;
-	if (tsk && same_thread_group(tsk, current)) {
+	if (!tsk || !same_thread_group(tsk, current)) {
+		err = -ESRCH;
+	} else if (!ums_may_act_on(tsk)) {
+		err = -EACCES;
+	} else {
 		ums_task_info(tsk, info);
 		info->tid = task_pid_vnr(tsk);
 		/* It has ended, and been reaped, meanwhile. */
 		if (!info->tid)
 			err = -ESRCH;
-	} else {
-		err = -ESRCH;
 	}
 	rcu_read_unlock();
 	return err;
@@ -174,7 +181,8 @@ static int ums_copy_to_user(void __user *dst, size_t usize, const void *src, siz
  * * %-EFAULT: @info cannot be written;
  * * %-ESRCH: the process has, or had, no such worker or thread;
  * * %-ESTALE: the worker has ended, and its slot was taken by another, or it
- *   was detached.
+ *   was detached;
+ * * %-EACCES: it has other credentials or seccomp filters, see ums_execute().
  */
 SYSCALL_DEFINE4(ums_query, unsigned int, which, u64, id, void __user *, info, size_t, size)
 {
@@ -221,7 +229,8 @@ SYSCALL_DEFINE4(ums_query, unsigned int, which, u64, id, void __user *, info, si
  * * 0;
  * * %-EINVAL: @which is unknown;
  * * %-ESRCH: there is no such worker, or its list is closed;
- * * %-ESTALE: it has ended.
+ * * %-ESTALE: it has ended;
+ * * %-EACCES: it has other credentials or seccomp filters, see ums_execute().
  */
 SYSCALL_DEFINE3(ums_set, unsigned int, which, u64, id, u64, value)
 {
@@ -235,6 +244,8 @@ SYSCALL_DEFINE3(ums_set, unsigned int, which, u64, id, u64, value)
 	worker = ums_worker_find(id);
 	if (IS_ERR(worker)) {
 		err = PTR_ERR(worker);
+	} else if (!ums_may_act_on(worker->task)) {
+		err = -EACCES;
 	} else {
 		raw_spin_lock_irq(&worker->lock);
 		if (worker->state == UMS_STATE_EXITED || worker->state == UMS_STATE_NONE)

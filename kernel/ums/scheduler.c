@@ -343,6 +343,10 @@ static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 
 		rcu_read_unlock();
 		return PTR_ERR(worker);
 	}
+	if (!ums_may_act_on(worker->task)) {
+		rcu_read_unlock();
+		return -EACCES;
+	}
 
 	ums_delay();
 	/* The lock keeps it: a READY worker takes it before it ends. */
@@ -433,6 +437,8 @@ static void ums_count_event(struct ums_scheduler *sched)
  * * %-ESTALE: it has ended;
  * * %-EBUSY: a scheduler runs it, or the caller, in a signal handler, still
  *   runs another one;
+ * * %-EACCES: it has other credentials or seccomp filters than the caller, who
+ *   might not trace it were it another process;
  * * %-EAGAIN: it is blocked in the kernel;
  * * %-EEXIST: it is still on its completion list.
  */

@@ -50,6 +50,7 @@
 #ifndef _KERNEL_UMS_H
 #define _KERNEL_UMS_H
 
+#include <linux/cred.h>
 #include <linux/fs.h>
 #include <linux/hrtimer.h>
 #include <linux/irq_work.h>
@@ -295,6 +296,29 @@ void ums_set_event(struct ums_scheduler *sched, enum ums_reason reason, u64 work
 void ums_post(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,
 	      u64 detail, u64 now);
 void ums_scheduler_end(struct ums_scheduler *sched, bool died);
+
+/* authority.c */
+bool __ums_may_act_on(struct task_struct *tsk);
+
+static inline bool ums_same_filters(struct task_struct *tsk)
+{
+#ifdef CONFIG_SECCOMP_FILTER
+	return READ_ONCE(tsk->seccomp.mode) == current->seccomp.mode &&
+	       READ_ONCE(tsk->seccomp.filter) == current->seccomp.filter;
+#else
+	return true;
+#endif
+}
+
+/*
+ * May the current thread act on @tsk, a thread of its process? Inside an RCU read
+ * section, which keeps that, and with no lock of ours held.
+ */
+static inline bool ums_may_act_on(struct task_struct *tsk)
+{
+	return likely(rcu_access_pointer(tsk->real_cred) == current_cred() &&
+		      ums_same_filters(tsk)) || __ums_may_act_on(tsk);
+}
 
 /* query.c */
 void ums_task_info(struct task_struct *tsk, struct ums_info *info);

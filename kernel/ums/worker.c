@@ -627,6 +627,7 @@ SYSCALL_DEFINE2(ums_yield, u64, arg, unsigned int, flags)
  * * %-EINVAL: a flag is unknown;
  * * %-ESRCH: there is no such worker, or its list is closed;
  * * %-ESTALE: it has ended;
+ * * %-EACCES: it has other credentials or seccomp filters, see ums_execute();
  * * %-EAGAIN: no scheduler runs it.
  */
 SYSCALL_DEFINE2(ums_preempt, u64, id, unsigned int, flags)
@@ -641,6 +642,8 @@ SYSCALL_DEFINE2(ums_preempt, u64, id, unsigned int, flags)
 	worker = ums_worker_find(id);
 	if (IS_ERR(worker)) {
 		err = PTR_ERR(worker);
+	} else if (!ums_may_act_on(worker->task)) {
+		err = -EACCES;
 	} else {
 		raw_spin_lock_irq(&worker->lock);
 		if (worker->sched)

@@ -27,6 +27,8 @@ public:
 			return "the worker is still on its completion list";
 		case errc::not_a_scheduler:
 			return "the calling thread is not a scheduler";
+		case errc::not_permitted:
+			return "the worker has other credentials or seccomp filters";
 		}
 		return std::generic_category().message(value);
 	}

@@ -60,6 +60,9 @@ void loop_scheduler::run(scheduler &me, loop_entry &entry, std::chrono::nanoseco
 	const event e = me.run(worker_id{entry.id.load(std::memory_order_relaxed)}, slice, ec);
 
 	if (ec) {
+		// Nobody here could ever run it, so the loop would not end: the exception leaves a noexcept function.
+		if (ec == errc::not_permitted)
+			throw_error(ec.value(), "ums::run_loop: worker");
 		// Its own doing: it left the loop by a system call of its own, or another scheduler took it,
 		// and it will come back on its list if it comes back at all.
 		if (ec != errc::ended && ec != errc::no_such_worker)

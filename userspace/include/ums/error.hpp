@@ -18,6 +18,7 @@ enum class errc {
 	blocked = EAGAIN,	 ///< run: it is blocked in the kernel; preempt: no scheduler runs it
 	on_list = EEXIST,	 ///< it is still on its completion list: take it from there first
 	not_a_scheduler = EPERM, ///< the calling thread is no scheduler
+	not_permitted = EACCES,	 ///< it has other credentials or seccomp filters than the caller; see ums(7)
 };
 
 /// The category of ums::errc. Its codes also compare equal to the std::errc of the same error number.
