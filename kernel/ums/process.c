@@ -3,9 +3,20 @@
  * User-mode scheduling: the lists of a process, and what happens to them and
  * to its threads at exec and exit. Which thread takes the signals of a process.
  */
+#include <linux/rculist.h>
 #include <linux/slab.h>
 
 #include "ums.h"
+
+static void ums_process_free(struct work_struct *work)
+{
+	struct ums_process *proc = container_of(work, struct ums_process, free);
+
+	/* Each list held a reference; so none is left, and nothing to destroy. */
+	WARN_ON_ONCE(!xa_empty(&proc->lists));
+	ums_homes_destroy(proc);
+	kfree(proc);
+}
 
 /**
  * ums_process_get - the record of the current process, made when it has none
@@ -26,10 +37,16 @@ struct ums_process *ums_process_get(void)
 		refcount_set(&proc->refs, 1);
 		xa_init_flags(&proc->lists, XA_FLAGS_ALLOC);
 		raw_spin_lock_init(&proc->lock);
+		INIT_LIST_HEAD(&proc->schedulers);
+		INIT_WORK(&proc->free, ums_process_free);
+		if (ums_homes_init(proc)) {
+			kfree(proc);
+			return NULL;
+		}
 
 		old = cmpxchg(&sig->ums, NULL, proc);
 		if (old) {
-			kfree(proc);
+			ums_process_free(&proc->free);
 			proc = old;
 		}
 	}
@@ -40,12 +57,9 @@ struct ums_process *ums_process_get(void)
 
 void ums_process_put(struct ums_process *proc)
 {
-	if (!refcount_dec_and_test(&proc->refs))
-		return;
-
-	/* Each list held a reference; so none is left, and nothing to destroy. */
-	WARN_ON_ONCE(!xa_empty(&proc->lists));
-	kfree(proc);
+	/* The last one may go in an interrupt, with the last reference to a task. */
+	if (refcount_dec_and_test(&proc->refs))
+		schedule_work(&proc->free);
 }
 
 /*
@@ -72,29 +86,33 @@ static void ums_process_call_lists(struct ums_process *proc,
 }
 
 /* The current thread becomes a scheduler. */
-void ums_process_enter(struct ums_process *proc)
+void ums_process_enter(struct ums_scheduler *sched)
 {
+	struct ums_process *proc = sched->proc;
+
 	raw_spin_lock(&proc->lock);
-	proc->schedulers++;
+	list_add_tail_rcu(&sched->node, &proc->schedulers);
 	WRITE_ONCE(proc->deserted, false);
 	raw_spin_unlock(&proc->lock);
 }
 
 /**
  * ums_process_leave - the current thread is no scheduler any more
- * @proc: its process
+ * @sched: what it was
  * @died: because it has ended
  *
  * Whoever waits for a worker to be published waits for somebody to be executed
  * and to block. Where the last scheduler died there is nobody who would do that,
  * nor was it meant to be so.
  */
-void ums_process_leave(struct ums_process *proc, bool died)
+void ums_process_leave(struct ums_scheduler *sched, bool died)
 {
+	struct ums_process *proc = sched->proc;
 	bool deserted;
 
 	raw_spin_lock(&proc->lock);
-	deserted = !--proc->schedulers && died;
+	list_del_rcu(&sched->node);
+	deserted = list_empty(&proc->schedulers) && died;
 	if (deserted)
 		WRITE_ONCE(proc->deserted, true);
 	raw_spin_unlock(&proc->lock);
@@ -108,6 +126,31 @@ void ums_process_leave(struct ums_process *proc, bool died)
 	 */
 	smp_mb();
 	ums_process_call_lists(proc, ums_list_wake_all);
+}
+
+/**
+ * ums_kick_carriers - have all threads that may be carriers hand off
+ * @proc: their process
+ *
+ * Nobody knows where the context of an EMPTY worker runs, or whether it does. What
+ * it is to find there has been written before.
+ */
+void ums_kick_carriers(struct ums_process *proc)
+{
+	struct ums_scheduler *sched;
+	struct ums_worker *worker;
+	struct task_struct *tsk;
+
+	/* Pairs with the switch in user mode, which loads the thread pointer first. */
+	smp_mb();
+	rcu_read_lock();
+	list_for_each_entry_rcu(sched, &proc->schedulers, node) {
+		worker = READ_ONCE(sched->worker);
+		tsk = worker ? worker->task : sched->task;
+		if (!test_and_set_tsk_thread_flag(tsk, TIF_UMS))
+			kick_process(tsk);
+	}
+	rcu_read_unlock();
 }
 
 /* The list that a worker's id names. Inside an RCU read section. */

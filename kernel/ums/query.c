@@ -13,9 +13,17 @@ static void ums_abi_info(struct ums_abi *abi)
 {
 	abi->version = UMS_ABI_VERSION;
 	abi->disabled = !ums_would_allow();
-	abi->features = UMS_FEATURES;
+	abi->features = UMS_FEATURES | (arch_ums_can_switch() ? UMS_FEATURE_USER_SWITCH : 0);
 	abi->max_workers = UMS_MAX_WORKERS;
 	abi->max_lists = UMS_MAX_LISTS;
+}
+
+static void ums_home_info(struct ums_task *ums, struct ums_info *info)
+{
+	if (!ums->home)
+		return;
+	info->handoffs = READ_ONCE(ums->home->handoffs);
+	info->in_place = READ_ONCE(ums->home->in_place);
 }
 
 /*
@@ -52,6 +60,8 @@ static int ums_worker_info(struct ums_worker *worker, struct ums_info *info)
 	info->running_ns = worker->time[UMS_STATE_RUNNING];
 	info->blocked_ns = worker->time[UMS_STATE_BLOCKED];
 	info->ready_ns = worker->time[UMS_STATE_READY];
+	info->empty_ns = worker->time[UMS_STATE_EMPTY];
+	ums_home_info(&worker->base, info);
 unlock:
 	raw_spin_unlock_irqrestore(&worker->lock, flags);
 	return err;
@@ -73,6 +83,7 @@ static void ums_scheduler_info(struct ums_scheduler *sched, struct ums_info *inf
 	info->upcalls = READ_ONCE(sched->upcalls);
 	info->running_ns = READ_ONCE(sched->running_ns);
 	info->idle_ns = READ_ONCE(sched->idle_ns);
+	ums_home_info(&sched->base, info);
 }
 
 /* Whatever @tsk is: none of both, when its role has just ended. */
@@ -191,7 +202,7 @@ SYSCALL_DEFINE4(ums_query, unsigned int, which, u64, id, void __user *, info, si
 	int err;
 
 	BUILD_BUG_ON(sizeof(abi) != UMS_ABI_SIZE_VER0);
-	BUILD_BUG_ON(sizeof(ki) != UMS_INFO_SIZE_VER0);
+	BUILD_BUG_ON(sizeof(ki) != UMS_INFO_SIZE_VER1);
 
 	switch (which) {
 	case UMS_QUERY_ABI:

@@ -45,22 +45,43 @@ void ums_post(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,
 	wake_up_state_on_current_cpu(sched->task, TASK_NORMAL);
 }
 
+/*
+ * Calls @fn with the worker that a scheduler runs, under its lock. Another one may take
+ * its place at any time, by a hand-off (see handoff.c), but not under the lock.
+ *
+ * Return: what @fn does; false when there is no worker.
+ */
+static bool ums_running_worker(struct ums_scheduler *sched, bool (*fn)(struct ums_worker *worker))
+{
+	struct ums_worker *worker;
+	unsigned long flags;
+	bool found, ret = false;
+
+	rcu_read_lock();
+	do {
+		worker = READ_ONCE(sched->worker);
+		if (!worker)
+			break;
+		raw_spin_lock_irqsave(&worker->lock, flags);
+		found = worker->sched == sched;
+		if (found)
+			ret = fn(worker);
+		raw_spin_unlock_irqrestore(&worker->lock, flags);
+	} while (!found);
+	rcu_read_unlock();
+	return ret;
+}
+
+static bool ums_slice_over(struct ums_worker *worker)
+{
+	ums_worker_ask(worker, UMS_PREEMPT_SLICE);
+	return true;
+}
+
 /* The slice of the worker that runs has ended. In hard interrupt context. */
 static enum hrtimer_restart ums_slice_end(struct hrtimer *timer)
 {
-	struct ums_scheduler *sched = container_of(timer, struct ums_scheduler, slice);
-	struct ums_worker *worker;
-	unsigned long flags;
-
-	rcu_read_lock();
-	worker = READ_ONCE(sched->worker);
-	if (worker) {
-		raw_spin_lock_irqsave(&worker->lock, flags);
-		if (worker->sched == sched)
-			ums_worker_ask(worker, UMS_PREEMPT_SLICE);
-		raw_spin_unlock_irqrestore(&worker->lock, flags);
-	}
-	rcu_read_unlock();
+	ums_running_worker(container_of(timer, struct ums_scheduler, slice), ums_slice_over);
 	return HRTIMER_NORESTART;
 }
 
@@ -69,6 +90,17 @@ static bool ums_task_sleeps(struct task_struct *tsk)
 {
 	/* Neither on its way out of sleep, nor at a contended lock of PREEMPT_RT. */
 	return READ_ONCE(tsk->__state) & ~(TASK_WAKING | TASK_RTLOCK_WAIT);
+}
+
+static bool ums_stop(struct ums_worker *worker)
+{
+	ums_worker_ask(worker, UMS_PREEMPT_SIGNAL);
+	/*
+	 * Orders @preempt against the state of the task; pairs with the barrier in
+	 * ums_worker_sleeping().
+	 */
+	smp_mb();
+	return ums_task_sleeps(worker->task) && ums_worker_is_silent(worker);
 }
 
 /*
@@ -80,27 +112,7 @@ static bool ums_task_sleeps(struct task_struct *tsk)
  */
 static bool ums_stop_worker(struct ums_scheduler *sched)
 {
-	struct ums_worker *worker;
-	bool sleeps = false;
-
-	rcu_read_lock();
-	worker = READ_ONCE(sched->worker);
-	if (worker) {
-		raw_spin_lock_irq(&worker->lock);
-		if (worker->sched == sched) {
-			ums_worker_ask(worker, UMS_PREEMPT_SIGNAL);
-			/*
-			 * Orders @preempt against the state of the task; pairs
-			 * with the barrier in ums_worker_sleeping().
-			 */
-			smp_mb();
-			sleeps = ums_task_sleeps(worker->task) &&
-				 ums_worker_is_silent(worker);
-		}
-		raw_spin_unlock_irq(&worker->lock);
-	}
-	rcu_read_unlock();
-	return sleeps;
+	return ums_running_worker(sched, ums_stop);
 }
 
 /*
@@ -158,30 +170,30 @@ static int ums_wait_event(struct ums_scheduler *sched)
 static void ums_upcall(struct ums_scheduler *sched, enum ums_reason reason,
 		       u64 worker, u64 detail)
 {
+	struct ums_home *home = sched->base.home;
+
 	ums_count(&sched->upcalls, 1);
 	trace_ums_upcall(reason, worker, detail);
 	arch_ums_upcall(current_pt_regs(), sched->entry, sched->stack, reason,
 			worker, detail, sched->arg);
+	if (sched->base.vacant) {
+		arch_ums_set_thread_pointer(home->thread_pointer);
+		ums_occupy(home);
+	}
 }
 
 /* The current thread is no scheduler any more; or, with @died, ends as one. */
 void ums_scheduler_end(struct ums_scheduler *sched, bool died)
 {
 	struct ums_process *proc = sched->proc;
-	struct ums_worker *worker;
 
 	/* Killed, it may leave a worker that it runs. */
-	rcu_read_lock();
-	worker = READ_ONCE(sched->worker);
-	if (worker)
-		ums_worker_orphan(worker, sched);
-	rcu_read_unlock();
-
+	ums_running_worker(sched, ums_worker_orphan);
 	hrtimer_cancel(&sched->slice);
+	ums_process_leave(sched, died);
+	ums_home_close(&sched->base);
 	WRITE_ONCE(current->ums, NULL);
 	kfree_rcu(sched, rcu);
-
-	ums_process_leave(proc, died);
 	ums_process_put(proc);
 }
 
@@ -200,6 +212,7 @@ void ums_scheduler_end(struct ums_scheduler *sched, bool died)
  * * %-EFAULT: @uargs cannot be read, or entry point or stack are not in the
  *   user's address space;
  * * %-EBUSY: the thread is a worker or a scheduler;
+ * * %-EOPNOTSUPP, %-EEXIST: UMS_SCHEDULER_USER_SWITCH; see ums_worker_enter();
  * * %-ENOMEM.
  */
 SYSCALL_DEFINE2(ums_scheduler_enter, const struct ums_scheduler_args __user *, uargs,
@@ -218,7 +231,7 @@ SYSCALL_DEFINE2(ums_scheduler_enter, const struct ums_scheduler_args __user *, u
 	err = copy_struct_from_user(&args, sizeof(args), uargs, size);
 	if (err)
 		return err;
-	if (args.flags || args.stack_size < UMS_MIN_STACK)
+	if (args.flags & ~UMS_SCHEDULER_USER_SWITCH || args.stack_size < UMS_MIN_STACK)
 		return -EINVAL;
 	if (!access_ok((void __user *)args.entry, 1) ||
 	    !access_ok((void __user *)args.stack, args.stack_size))
@@ -232,11 +245,10 @@ SYSCALL_DEFINE2(ums_scheduler_enter, const struct ums_scheduler_args __user *, u
 	if (!sched)
 		return -ENOMEM;
 
+	err = -ENOMEM;
 	sched->proc = ums_process_get();
-	if (!sched->proc) {
-		kfree(sched);
-		return -ENOMEM;
-	}
+	if (!sched->proc)
+		goto free_sched;
 
 	sched->base.role = UMS_ROLE_SCHEDULER;
 	sched->task = current;
@@ -246,11 +258,24 @@ SYSCALL_DEFINE2(ums_scheduler_enter, const struct ums_scheduler_args __user *, u
 	hrtimer_init(&sched->slice, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	sched->slice.function = ums_slice_end;
 
-	ums_process_enter(sched->proc);
+	if (args.flags & UMS_SCHEDULER_USER_SWITCH) {
+		err = ums_home_open(&sched->base, sched->proc);
+		if (err)
+			goto put_proc;
+	}
+
+	ums_process_enter(sched);
 	/* Others may follow it from here on: see struct ums_task. */
 	smp_store_release(&current->ums, &sched->base);
+	ums_home_begin(&sched->base);
 	ums_upcall(sched, UMS_UPCALL_STARTUP, 0, args.startup);
 	return 0;
+
+put_proc:
+	ums_process_put(sched->proc);
+free_sched:
+	kfree(sched);
+	return err;
 }
 
 /**
@@ -284,6 +309,7 @@ static int ums_may_execute(struct ums_worker *worker)
 	case UMS_STATE_READY:
 		break;
 	case UMS_STATE_RUNNING:
+	case UMS_STATE_EMPTY:
 		return -EBUSY;
 	case UMS_STATE_BLOCKED:
 		return -EAGAIN;
@@ -307,7 +333,7 @@ static int ums_may_execute(struct ums_worker *worker)
  * blocks at once. It will not miss that, since it has to pass
  * ums_exit_to_user_mode(). Under its lock.
  */
-static bool ums_sleeps_elsewhere(struct ums_worker *worker)
+bool ums_sleeps_elsewhere(struct ums_worker *worker)
 {
 	/*
 	 * Orders ums_worker::sched against the state of the task; pairs with the
@@ -322,7 +348,7 @@ static bool ums_sleeps_elsewhere(struct ums_worker *worker)
  * thawed it will park again, published, if it has been woken; the freezer itself
  * does not wake whom it found asleep. Under its lock.
  */
-static bool ums_is_frozen(struct ums_worker *worker)
+bool ums_is_frozen(struct ums_worker *worker)
 {
 	return READ_ONCE(worker->task->__state) & TASK_FROZEN;
 }
@@ -366,6 +392,8 @@ static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 
 	ums_delay();
 
 	WRITE_ONCE(worker->sched, sched);
+	/* As in ums_worker_arrive(). */
+	smp_wmb();
 	worker->executes++;
 	ums_worker_set_state(worker, UMS_STATE_RUNNING, now);
 	WRITE_ONCE(worker->slot->executes, worker->executes);
@@ -422,6 +450,69 @@ static void ums_count_event(struct ums_scheduler *sched)
 	}
 }
 
+/* The event is there: the upcall, unless its own registers have come home. */
+static bool ums_go_on(struct ums_scheduler *sched)
+{
+	WRITE_ONCE(sched->executing, 0);
+	/* A handler may have made the call again, with another slice. */
+	if (sched->sliced)
+		hrtimer_cancel(&sched->slice);
+	ums_count_event(sched);
+	if (sched->event.reason == UMS_RESUMED)
+		return false;
+	ums_upcall(sched, sched->event.reason, sched->event.worker,
+		   sched->event.detail);
+	return true;
+}
+
+/**
+ * ums_scheduler_yield_to - a scheduler that is a carrier hands off to a worker
+ * @sched: the current thread, vacant
+ * @worker: the worker, EMPTY, whose registers have been deposited; its lock is held,
+ *	and released
+ * @now: local_clock()
+ *
+ * To be followed by ums_scheduler_wait().
+ */
+void ums_scheduler_yield_to(struct ums_scheduler *sched, struct ums_worker *worker, u64 now)
+	__releases(&worker->lock)
+{
+	struct task_struct *next;
+
+	sched->posted = false;
+	WRITE_ONCE(sched->executing, worker->id);
+	sched->start = now;
+	sched->sliced = false;
+
+	next = ums_worker_arrive(worker, sched, 0, now);
+	if (next == current) {
+		/* Stopped: there is an event already. */
+		raw_spin_unlock_irq(&worker->lock);
+		return;
+	}
+	set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
+	sched_hand_over(next, TASK_INTERRUPTIBLE, &worker->lock);
+}
+
+/**
+ * ums_scheduler_wait - wait until the registers of a scheduler come back
+ * @sched: the current thread, vacant
+ * @in_place: see ums_take()
+ *
+ * By an upcall, or from a carrier. It is vacant still, with TIF_UMS set, when it has to
+ * take a signal first.
+ *
+ * Return: as ums_take().
+ */
+bool ums_scheduler_wait(struct ums_scheduler *sched, bool in_place)
+{
+	if (ums_wait_event(sched)) {
+		set_thread_flag(TIF_UMS);
+		return false;
+	}
+	return !ums_go_on(sched) && ums_take(sched->base.home, in_place);
+}
+
 /**
  * sys_ums_execute - run a worker in place of the calling scheduler
  * @id: the worker
@@ -461,16 +552,16 @@ SYSCALL_DEFINE3(ums_execute, u64, id, u64, slice, unsigned int, flags)
 		return -EBUSY;
 	}
 
-	err = ums_wait_event(sched);
-	if (err)
-		return err;
+	if (sched->base.home) {
+		/* From here on its registers may be live on a carrier. */
+		ums_vacate(sched->base.home);
+		ums_scheduler_wait(sched, false);
+		/* Those of an upcall, or its own; or it waits on its way to user mode. */
+		return regs_return_value(current_pt_regs());
+	}
 
-	WRITE_ONCE(sched->executing, 0);
-	/* A handler may have made the call again, with another slice. */
-	if (sched->sliced)
-		hrtimer_cancel(&sched->slice);
-	ums_count_event(sched);
-	ums_upcall(sched, sched->event.reason, sched->event.worker,
-		   sched->event.detail);
-	return 0;
+	err = ums_wait_event(sched);
+	if (!err)
+		ums_go_on(sched);
+	return err;
 }

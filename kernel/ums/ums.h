@@ -21,14 +21,15 @@
  * Locks
  *
  *   ums_worker::lock (raw, irqs off)	who runs the worker and its state.
- *		Nests inside nothing of ours; p->pi_lock nests inside it
+ *		Nests inside that of a worker at a lower address, in a hand-off,
+ *		and inside nothing else of ours; p->pi_lock nests inside it
  *		(wake-ups). Taken by the hook in schedule(), by the slice timer
  *		in hard interrupt context, and by system calls.
  *   ums_list::lock (raw, irqs off)	ring, slots, free slots and waiters. Nests
  *		inside a worker's lock in one place, ums_worker_woken(), and is
  *		otherwise not held together with one.
  *   ums_list::poll.lock		not held or taken under either.
- *   ums_process::lock (raw)	how many schedulers there are. Nests with nothing.
+ *   ums_process::lock (raw)	which schedulers there are. Nests with nothing.
  *
  *   Whoever wakes a worker may come to both locks (ums_worker_woken()), with
  *   locks of its own held and in any context. So neither lock is held when
@@ -44,7 +45,8 @@
  *   scheduler itself detaches the worker without an event when it dies.
  *
  *   Only the worker's own thread takes it out of RUNNING (its scheduler's
- *   death apart); only ums_execute() takes it out of READY. It is published by
+ *   death apart); only ums_execute() takes it out of READY, and only a carrier, by
+ *   a hand-off, out of EMPTY. It is published by
  *   its own thread, or, while that is held (see hold.c), by who wakes it.
  */
 #ifndef _KERNEL_UMS_H
@@ -56,15 +58,20 @@
 #include <linux/irq_work.h>
 #include <linux/nospec.h>
 #include <linux/refcount.h>
+#include <linux/rhashtable.h>
 #include <linux/sched.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/signal.h>
+#include <linux/signal_types.h>
 #include <linux/spinlock.h>
+#include <linux/uprobes.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 #include <linux/xarray.h>
 #include <linux/ums.h>
 #include <uapi/linux/ums.h>
 
+/* UMS_FEATURE_USER_SWITCH: where the hardware has it, see arch_ums_can_switch(). */
 #define UMS_FEATURES	(UMS_FEATURE_SLICE | UMS_FEATURE_PREEMPT | \
 			 UMS_FEATURE_NO_UPCALL)
 
@@ -73,10 +80,12 @@ struct ums_process {
 	atomic_t		serial;		/* of the newest worker */
 	u32			next_nr;	/* for the next list */
 	struct xarray		lists;		/* by number; shut down ones are out */
+	struct rhashtable	homes;		/* by thread pointer */
+	struct work_struct	free;
 
 	raw_spinlock_t		lock;
 	/* protected by @lock: */
-	unsigned int		schedulers;
+	struct list_head	schedulers;	/* also walked under RCU */
 	bool			deserted;	/* the last one died; also read without */
 };
 
@@ -121,13 +130,54 @@ struct ums_list {
 
 #define UMS_NO_SLOT	(~0U)
 
-/*
- * task_struct::ums: a worker or a scheduler. Set with release semantics, for
- * others who follow it inside an RCU read section.
- */
-struct ums_task {
-	enum ums_role		role;
+/* A signal for an exception, on its way to the thread whose context it is. */
+struct ums_signal {
+	bool			set;
+	bool			fatal;
+	struct kernel_siginfo	info;
 };
+
+/*
+ * What a thread has whose context may leave it, a worker's or a scheduler's; see
+ * handoff.c. Owned by it, with its role. Others find it by the thread pointer, inside
+ * an RCU read section.
+ */
+struct ums_home {
+	struct rhash_head	node;
+	unsigned long		thread_pointer;
+	struct ums_process	*proc;
+	struct ums_task		*owner;
+	struct task_struct	*task;
+
+	/* By its own thread only: */
+	bool			gone;		/* another thread makes the call */
+	bool			taken;		/* its registers came in this call */
+	bool			condemned;	/* had a thread pointer of nobody */
+	bool			masked;		/* vacant, takes no signals; */
+	sigset_t		blocked;	/* and what is blocked else */
+	struct ums_signal	raised;		/* not its own, to be handed off */
+	struct rseq __user	*rseq;		/* while it is vacant */
+	u64			in_place;	/* calls; also read without */
+
+	/*
+	 * By a carrier, while the thread is vacant, under the lock of the worker that
+	 * it belongs to, or that its scheduler runs: registers that have come home.
+	 */
+	bool			full;		/* release: they are complete */
+	bool			at_call;	/* about to make a system call */
+	struct ums_signal	signal;
+	struct arch_ums_context	context;
+	u64			handoffs;	/* also read without */
+
+	struct rcu_head		rcu;
+};
+
+/* Have the registers of the current thread come home? It must be vacant. */
+static inline bool ums_arrived(struct ums_home *home)
+{
+	/* Pairs with the release in ums_deposit(). */
+	return smp_load_acquire(&home->full);
+}
 
 /* ums_worker::position when it is on no list, and while it is being put there */
 #define UMS_POS_NONE		0
@@ -145,7 +195,8 @@ struct ums_worker {
 	/* protected by @lock: */
 	struct ums_scheduler	*sched;		/* who runs it; also read without */
 	enum ums_state		state;		/* likewise */
-	enum ums_preempt_why	preempt;	/* not 0: asked to stop; likewise */
+	unsigned int		preempt;	/* why it is to stop, BIT(); likewise */
+	u32			attention;	/* as in its slot */
 	bool			parked;		/* READY, sleeps until it is executed */
 	bool			held;		/* BLOCKED; parked as soon as it is woken */
 	u64			since;		/* start of this state, local_clock() */
@@ -175,6 +226,9 @@ struct ums_waiter {
 	struct task_struct	*task;
 };
 
+/* A scheduler's own registers have come home: no upcall, and of the kernel only. */
+#define UMS_RESUMED	((enum ums_reason)(UMS_UPCALL_DETACHED + 1))
+
 struct ums_event {
 	enum ums_reason		reason;
 	u64			worker;
@@ -184,6 +238,7 @@ struct ums_event {
 
 struct ums_scheduler {
 	struct ums_task		base;
+	struct list_head	node;		/* in its process */
 	struct task_struct	*task;
 	struct ums_process	*proc;
 	unsigned long		entry;
@@ -232,10 +287,20 @@ static inline struct ums_scheduler *ums_scheduler_of(struct task_struct *tsk)
 	return container_of(ums, struct ums_scheduler, base);
 }
 
-/* Of a scheduler's counters, by its own thread. */
+/* Of counters that only one thread at a time writes, and others read. */
 static inline void ums_count(u64 *counter, u64 n)
 {
 	WRITE_ONCE(*counter, *counter + n);
+}
+
+/* Is the current thread about to execute an instruction out of line? */
+static inline bool ums_in_uprobe(void)
+{
+#ifdef CONFIG_UPROBES
+	return current->utask && current->utask->active_uprobe;
+#else
+	return false;
+#endif
 }
 
 /* delay.c: called where another CPU could come between */
@@ -250,8 +315,9 @@ static inline void ums_delay(void)
 /* process.c */
 struct ums_process *ums_process_get(void);
 void ums_process_put(struct ums_process *proc);
-void ums_process_enter(struct ums_process *proc);
-void ums_process_leave(struct ums_process *proc, bool died);
+void ums_process_enter(struct ums_scheduler *sched);
+void ums_process_leave(struct ums_scheduler *sched, bool died);
+void ums_kick_carriers(struct ums_process *proc);
 struct ums_worker *ums_worker_find(u64 id);
 struct ums_list *ums_list_find(u64 id);
 
@@ -277,12 +343,18 @@ struct task_struct *ums_list_publish_atomic(struct ums_worker *worker);
 
 /* worker.c */
 void ums_worker_set_state(struct ums_worker *worker, enum ums_state state, u64 now);
+struct ums_scheduler *ums_worker_leave(struct ums_worker *worker, unsigned int keep);
 struct ums_scheduler *ums_worker_cut(struct ums_worker *worker);
 struct ums_scheduler *ums_worker_block(struct ums_worker *worker, u64 cause, u64 now);
 void ums_worker_ready(struct ums_worker *worker, u64 position, u64 now);
 bool ums_worker_is_silent(struct ums_worker *worker);
 void ums_worker_ask(struct ums_worker *worker, enum ums_preempt_why why);
-void ums_worker_orphan(struct ums_worker *worker, struct ums_scheduler *sched);
+bool ums_worker_orphan(struct ums_worker *worker);
+void ums_worker_sleep(struct ums_worker *worker, struct task_struct *next)
+	__releases(&worker->lock) __acquires(&worker->lock);
+struct task_struct *ums_worker_arrive(struct ums_worker *worker, struct ums_scheduler *sched,
+				      unsigned int preempt, u64 now);
+void ums_worker_attention(struct ums_worker *worker, u32 attention);
 void ums_worker_exit(struct ums_worker *worker, bool exited, int status);
 
 /* hold.c */
@@ -296,6 +368,21 @@ void ums_set_event(struct ums_scheduler *sched, enum ums_reason reason, u64 work
 void ums_post(struct ums_scheduler *sched, enum ums_reason reason, u64 worker,
 	      u64 detail, u64 now);
 void ums_scheduler_end(struct ums_scheduler *sched, bool died);
+bool ums_sleeps_elsewhere(struct ums_worker *worker);
+bool ums_is_frozen(struct ums_worker *worker);
+void ums_scheduler_yield_to(struct ums_scheduler *sched, struct ums_worker *worker, u64 now)
+	__releases(&worker->lock);
+bool ums_scheduler_wait(struct ums_scheduler *sched, bool in_place);
+
+/* handoff.c */
+int ums_homes_init(struct ums_process *proc);
+void ums_homes_destroy(struct ums_process *proc);
+int ums_home_open(struct ums_task *ums, struct ums_process *proc);
+void ums_home_begin(struct ums_task *ums);
+void ums_home_close(struct ums_task *ums);
+void ums_vacate(struct ums_home *home);
+void ums_occupy(struct ums_home *home);
+bool ums_take(struct ums_home *home, bool in_place);
 
 /* authority.c */
 bool __ums_may_act_on(struct task_struct *tsk);

@@ -6,6 +6,7 @@
  */
 #include <linux/freezer.h>
 #include <linux/ptrace.h>
+#include <linux/rseq.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/syscalls.h>
@@ -30,18 +31,36 @@ void ums_worker_set_state(struct ums_worker *worker, enum ums_state state, u64 n
 	WRITE_ONCE(worker->slot->state, state);
 }
 
+/* What its context, in user mode, is to know. Under the worker's lock. */
+void ums_worker_attention(struct ums_worker *worker, u32 attention)
+{
+	worker->attention = attention;
+	WRITE_ONCE(worker->slot->attention, attention);
+}
+
+/*
+ * No scheduler runs the worker any more. Those wishes that it stop which @keep has
+ * remain. Under its lock; the scheduler is the caller's to look after.
+ */
+struct ums_scheduler *ums_worker_leave(struct ums_worker *worker, unsigned int keep)
+{
+	struct ums_scheduler *sched = worker->sched;
+
+	WRITE_ONCE(worker->sched, NULL);
+	WRITE_ONCE(worker->preempt, worker->preempt & keep);
+	WRITE_ONCE(worker->slot->scheduler, 0);
+	ums_worker_attention(worker, worker->preempt ? UMS_ATTN_PREEMPT : 0);
+	return sched;
+}
+
 /*
  * Cuts the worker from the scheduler that runs it, who must get an event for
  * it; see ums.h. Under the worker's lock.
  */
 struct ums_scheduler *ums_worker_cut(struct ums_worker *worker)
 {
-	struct ums_scheduler *sched = worker->sched;
+	struct ums_scheduler *sched = ums_worker_leave(worker, 0);
 
-	WRITE_ONCE(worker->sched, NULL);
-	WRITE_ONCE(worker->preempt, 0);
-	WRITE_ONCE(worker->slot->scheduler, 0);
-	WRITE_ONCE(worker->slot->attention, 0);
 	if (sched)
 		WRITE_ONCE(sched->worker, NULL);
 	return sched;
@@ -142,6 +161,7 @@ bool ums_worker_sleeping(struct task_struct *tsk)
 {
 	struct ums_worker *worker = ums_worker_of(tsk);
 	struct ums_scheduler *sched;
+	enum ums_state state;
 	u64 cause, now;
 	bool hold;
 
@@ -149,14 +169,25 @@ bool ums_worker_sleeping(struct task_struct *tsk)
 	if (worker->in_sleep)
 		return false;
 
+	/*
+	 * An exception may look at user memory before it is left to the thread whose
+	 * context it is; of that, this one cannot say that it blocks.
+	 */
+	if (unlikely(test_thread_flag(TIF_UMS_SWITCH)) && !worker->base.vacant && ums_away())
+		return false;
+
+	state = READ_ONCE(worker->state);
+	/* It gets a scheduler, and is RUNNING then: pairs with ums_worker_arrive(). */
+	smp_rmb();
 	if (!READ_ONCE(worker->sched)) {
-		if (READ_ONCE(worker->state) != UMS_STATE_READY)
+		if (state != UMS_STATE_READY && state != UMS_STATE_EMPTY)
 			return false;
 		/*
 		 * It was published while it has still to do in the kernel, and
-		 * may be executed just now. Orders the state of the task, which
-		 * was set before, against @sched; pairs with the barrier in
-		 * ums_start_worker(). At least one of the two sees the other.
+		 * may be executed just now; or its context comes home. Orders the
+		 * state of the task, which was set before, against @sched; pairs
+		 * with the barrier in ums_sleeps_elsewhere(). At least one of the
+		 * two sees the other.
 		 */
 		smp_mb();
 		if (!READ_ONCE(worker->sched))
@@ -207,6 +238,7 @@ void ums_worker_ready(struct ums_worker *worker, u64 position, u64 now)
 static void ums_worker_release(struct ums_worker *worker)
 {
 	current->flags &= ~PF_UMS_WORKER;
+	ums_home_close(&worker->base);
 	WRITE_ONCE(current->ums, NULL);
 	clear_thread_flag(TIF_UMS);
 	kfree_rcu(worker, rcu);
@@ -263,6 +295,12 @@ static struct task_struct *ums_worker_publish(struct ums_worker *worker,
 {
 	struct task_struct *waiter;
 
+	/*
+	 * Another scheduler may run it before it sleeps, so without a context switch;
+	 * a critical section that depends on who runs it is to be restarted.
+	 */
+	rseq_preempt(current);
+
 	/* Neither @sched nor @waiter can be freed here, should it be killed. */
 	rcu_read_lock();
 	raw_spin_unlock_irq(&worker->lock);
@@ -281,7 +319,7 @@ static struct task_struct *ums_worker_publish(struct ums_worker *worker,
 /* Called with the worker's lock held, which is dropped meanwhile. */
 static struct task_struct *ums_worker_preempt(struct ums_worker *worker)
 {
-	enum ums_preempt_why why = worker->preempt;
+	enum ums_preempt_why why = __fls(worker->preempt);
 	struct ums_scheduler *sched = ums_worker_cut(worker);
 	u64 now = local_clock();
 
@@ -292,7 +330,7 @@ static struct task_struct *ums_worker_preempt(struct ums_worker *worker)
 }
 
 /* Sleeps once. The lock is dropped meanwhile. */
-static void ums_worker_sleep(struct ums_worker *worker, struct task_struct *next)
+void ums_worker_sleep(struct ums_worker *worker, struct task_struct *next)
 	__releases(&worker->lock) __acquires(&worker->lock)
 {
 	worker->in_sleep = true;
@@ -322,9 +360,35 @@ static void ums_worker_sleep(struct ums_worker *worker, struct task_struct *next
 static void ums_worker_park(struct ums_worker *worker, struct task_struct *next)
 	__releases(&worker->lock)
 {
+	struct ums_home *home = worker->base.home;
 	bool closed = false;
 
-	while (!worker->sched) {
+	for (;;) {
+		if (home && ums_arrived(home)) {
+			/* As at the end. */
+			raw_spin_unlock(&worker->lock);
+			if (next)
+				wake_up_state_on_current_cpu(next, TASK_NORMAL);
+			next = NULL;
+			local_irq_enable();
+			ums_take(home, false);
+			raw_spin_lock_irq(&worker->lock);
+			continue;
+		}
+		if (worker->sched)
+			break;
+
+		/* It cannot even be an ordinary thread before its registers are here. */
+		if (worker->state == UMS_STATE_EMPTY) {
+			if (!next && signal_pending(current)) {
+				set_thread_flag(TIF_UMS);
+				break;
+			}
+			ums_worker_sleep(worker, next);
+			next = NULL;
+			continue;
+		}
+
 		closed = READ_ONCE(worker->list->closed);
 		if (closed)
 			break;
@@ -366,16 +430,6 @@ static void ums_worker_park(struct ums_worker *worker, struct task_struct *next)
 		ums_worker_exit(worker, false, 0);
 }
 
-/* Is the current thread about to execute an instruction out of line? */
-static bool ums_in_uprobe(void)
-{
-#ifdef CONFIG_UPROBES
-	return current->utask && current->utask->active_uprobe;
-#else
-	return false;
-#endif
-}
-
 /**
  * ums_exit_to_user_mode - a worker stops here unless a scheduler runs it
  *
@@ -384,12 +438,20 @@ static bool ums_in_uprobe(void)
  */
 void ums_exit_to_user_mode(void)
 {
+	struct ums_scheduler *sched = ums_scheduler_of(current);
 	struct ums_worker *worker = ums_worker_of(current);
 	struct task_struct *next = NULL;
 
 	clear_thread_flag(TIF_UMS);
 	/* Pairs with ums_worker_ask(): @preempt is written before the flag. */
 	smp_mb__after_atomic();
+	if (current->ums && current->ums->home) {
+		current->ums->home->gone = false;
+		current->ums->home->condemned = false;
+		current->ums->home->taken = false;
+	}
+	if (sched && sched->base.vacant)
+		ums_scheduler_wait(sched, false);
 	if (!worker)
 		return;
 
@@ -405,12 +467,23 @@ void ums_exit_to_user_mode(void)
 	if (worker->sched && worker->preempt) {
 		if (READ_ONCE(worker->slot->no_upcall)) {
 			/* Not now. The worker asks again when it leaves the region. */
-			WRITE_ONCE(worker->slot->attention, UMS_ATTN_PREEMPT);
+			ums_worker_attention(worker, UMS_ATTN_PREEMPT);
 		} else {
 			next = ums_worker_preempt(worker);
 		}
 	}
 	ums_worker_park(worker, next);
+}
+
+/* @preempt has been written: have it look. */
+static void ums_worker_stop(struct ums_worker *worker)
+{
+	/*
+	 * The atomic operation orders @preempt before the flag, and pairs with
+	 * the barrier in ums_exit_to_user_mode().
+	 */
+	if (!test_and_set_tsk_thread_flag(worker->task, TIF_UMS))
+		kick_process(worker->task);
 }
 
 /**
@@ -422,33 +495,66 @@ void ums_worker_ask(struct ums_worker *worker, enum ums_preempt_why why)
 {
 	lockdep_assert_held(&worker->lock);
 
-	if (!worker->preempt)
-		WRITE_ONCE(worker->preempt, why);
-
-	/*
-	 * The atomic operation orders @preempt before the flag, and pairs with
-	 * the barrier in ums_exit_to_user_mode().
-	 */
-	if (!test_and_set_tsk_thread_flag(worker->task, TIF_UMS))
-		kick_process(worker->task);
+	WRITE_ONCE(worker->preempt, worker->preempt | BIT(why));
+	ums_worker_stop(worker);
 }
 
 /*
  * The scheduler of a worker dies: the worker is to publish itself on its way
- * to user mode.
+ * to user mode. Under its lock. True, for ums_scheduler_end().
  */
-void ums_worker_orphan(struct ums_worker *worker, struct ums_scheduler *sched)
+bool ums_worker_orphan(struct ums_worker *worker)
 {
-	unsigned long flags;
+	ums_worker_cut(worker);
+	ums_worker_set_state(worker, UMS_STATE_BLOCKED, local_clock());
+	set_tsk_thread_flag(worker->task, TIF_UMS);
+	kick_process(worker->task);
+	return true;
+}
 
-	raw_spin_lock_irqsave(&worker->lock, flags);
-	if (worker->sched == sched) {
-		ums_worker_cut(worker);
-		ums_worker_set_state(worker, UMS_STATE_BLOCKED, local_clock());
+/**
+ * ums_worker_arrive - the context of a worker comes home, which a scheduler runs from now on
+ * @worker: it; its lock is held, and its registers have been deposited
+ * @sched: the scheduler, in whose place the caller acts; NULL: it has died
+ * @preempt: what the scheduler wants of who runs: BIT(enum ums_preempt_why)
+ * @now: local_clock()
+ *
+ * Return: the thread that the caller has to wake: the worker's, most often.
+ */
+struct task_struct *ums_worker_arrive(struct ums_worker *worker, struct ums_scheduler *sched,
+				      unsigned int preempt, u64 now)
+{
+	if (!sched) {
+		/* It publishes itself: see ums_worker_orphan(). */
+		ums_worker_leave(worker, 0);
+		ums_worker_set_state(worker, UMS_STATE_BLOCKED, now);
 		set_tsk_thread_flag(worker->task, TIF_UMS);
-		kick_process(worker->task);
+		return worker->task;
 	}
-	raw_spin_unlock_irqrestore(&worker->lock, flags);
+
+	WRITE_ONCE(worker->sched, sched);
+	/* In one store from the worker before: see ums_running_worker(). */
+	WRITE_ONCE(sched->worker, worker);
+	/* Pairs with the barrier in ums_worker_sleeping(), between state and scheduler. */
+	smp_wmb();
+	ums_worker_set_state(worker, UMS_STATE_RUNNING, now);
+	WRITE_ONCE(worker->slot->scheduler, task_pid_vnr(sched->task));
+	ums_worker_attention(worker, 0);
+
+	/* Somebody may have asked while nobody knew where it runs. */
+	WRITE_ONCE(worker->preempt, worker->preempt | preempt);
+	if (worker->preempt)
+		ums_worker_stop(worker);
+
+	/* Stopped by a debugger, say: see ums_start_worker(). */
+	if ((!worker->parked || ums_is_frozen(worker)) && ums_sleeps_elsewhere(worker)) {
+		ums_worker_block(worker, worker->cause, now);
+		/* The freezer lets it sleep on, unless it has been woken. */
+		if (worker->parked)
+			wake_up_state(worker->task, TASK_INTERRUPTIBLE);
+		return sched->task;
+	}
+	return worker->task;
 }
 
 /**
@@ -471,6 +577,10 @@ void ums_worker_orphan(struct ums_worker *worker, struct ums_scheduler *sched)
  * * %-EFAULT: @uargs cannot be read;
  * * %-EXDEV: the list belongs to another process;
  * * %-EBUSY: the thread is a worker or a scheduler;
+ * * %-EOPNOTSUPP: UMS_WORKER_USER_SWITCH, which the hardware does not allow, or what
+ *   the thread uses (a shadow stack, dynamic FPU features) or lacks (rseq);
+ * * %-EEXIST: UMS_WORKER_USER_SWITCH, and another worker or scheduler has the thread
+ *   pointer of the caller;
  * * %-ENOSPC: the list has its greatest number of workers;
  * * %-ENOMEM.
  */
@@ -491,7 +601,7 @@ SYSCALL_DEFINE3(ums_worker_enter, int, fd,
 	err = copy_struct_from_user(&args, sizeof(args), uargs, size);
 	if (err)
 		return err;
-	if (args.flags)
+	if (args.flags & ~UMS_WORKER_USER_SWITCH)
 		return -EINVAL;
 	if (!ums_allowed())
 		return -EPERM;
@@ -515,10 +625,16 @@ SYSCALL_DEFINE3(ums_worker_enter, int, fd,
 	worker->state = UMS_STATE_BLOCKED;
 	raw_spin_lock_init(&worker->lock);
 
+	if (args.flags & UMS_WORKER_USER_SWITCH) {
+		err = ums_home_open(&worker->base, list->proc);
+		if (err)
+			goto free_worker;
+	}
+
 	/* On success the worker has the reference to the list. */
 	err = ums_list_add(list, worker, args.user_data);
 	if (err)
-		goto free_worker;
+		goto close_home;
 
 	WRITE_ONCE(worker->slot->cause, worker->cause);
 	WRITE_ONCE(worker->slot->state, worker->state);
@@ -527,10 +643,14 @@ SYSCALL_DEFINE3(ums_worker_enter, int, fd,
 	smp_store_release(&current->ums, &worker->base);
 	current->flags |= PF_UMS_WORKER;
 	set_thread_flag(TIF_UMS);
+	ums_home_begin(&worker->base);
 	return worker->id;
 
+close_home:
+	ums_home_close(&worker->base);
 free_worker:
-	kfree(worker);
+	/* By a wrong thread pointer, somebody may have found it already. */
+	kfree_rcu(worker, rcu);
 put_list:
 	ums_list_put(list);
 	return err;
@@ -633,6 +753,7 @@ SYSCALL_DEFINE2(ums_yield, u64, arg, unsigned int, flags)
 SYSCALL_DEFINE2(ums_preempt, u64, id, unsigned int, flags)
 {
 	struct ums_worker *worker;
+	bool kick = false;
 	int err = 0;
 
 	if (flags)
@@ -646,14 +767,22 @@ SYSCALL_DEFINE2(ums_preempt, u64, id, unsigned int, flags)
 		err = -EACCES;
 	} else {
 		raw_spin_lock_irq(&worker->lock);
-		if (worker->sched)
+		if (worker->sched) {
 			ums_worker_ask(worker, UMS_PREEMPT_ASKED);
-		else if (worker->state == UMS_STATE_EXITED ||
-			 worker->state == UMS_STATE_NONE)
+		} else if (worker->state == UMS_STATE_EMPTY) {
+			/* It may run on any carrier, or on none. */
+			WRITE_ONCE(worker->preempt, BIT(UMS_PREEMPT_ASKED));
+			ums_worker_attention(worker, worker->attention | UMS_ATTN_PREEMPT);
+			kick = true;
+		} else if (worker->state == UMS_STATE_EXITED ||
+			   worker->state == UMS_STATE_NONE) {
 			err = -ESTALE;
-		else
+		} else {
 			err = -EAGAIN;
+		}
 		raw_spin_unlock_irq(&worker->lock);
+		if (kick)
+			ums_kick_carriers(worker->list->proc);
 	}
 	rcu_read_unlock();
 	return err;

@@ -159,6 +159,28 @@ TRACE_EVENT(ums_preempt,
 		  ums_show_why(__entry->why))
 );
 
+TRACE_EVENT(ums_handoff,
+
+	TP_PROTO(u64 worker, pid_t tid, bool call),
+
+	TP_ARGS(worker, tid, call),
+
+	TP_STRUCT__entry(
+		__field(u64, worker)
+		__field(pid_t, tid)
+		__field(bool, call)
+	),
+
+	TP_fast_assign(
+		__entry->worker = worker;
+		__entry->tid = tid;
+		__entry->call = call;
+	),
+
+	TP_printk("worker=%#llx tid=%d at=%s", __entry->worker, __entry->tid,
+		  __entry->call ? "call" : "exit")
+);
+
 TRACE_EVENT(ums_exit,
 
 	TP_PROTO(u64 worker, bool exited, int status),

@@ -19,6 +19,7 @@ extern "C" {
 #define UMS_FEATURE_SLICE	(1ULL << 0)	/* ums_execute() takes a slice */
 #define UMS_FEATURE_PREEMPT	(1ULL << 1)	/* ums_preempt() */
 #define UMS_FEATURE_NO_UPCALL	(1ULL << 2)	/* struct ums_slot::no_upcall */
+#define UMS_FEATURE_USER_SWITCH	(1ULL << 3)	/* UMS_WORKER_USER_SWITCH; not on all CPUs */
 
 /*
  * A worker's id names it in its process. It is never 0, and positive as a
@@ -65,7 +66,7 @@ enum ums_state {
 	UMS_STATE_RUNNING	= 1,	/* a scheduler runs it */
 	UMS_STATE_BLOCKED	= 2,	/* sleeps, or goes on, in the kernel */
 	UMS_STATE_READY		= 3,	/* ums_execute() will run it */
-	UMS_STATE_EMPTY		= 4,	/* its context is elsewhere */
+	UMS_STATE_EMPTY		= 4,	/* its context is live elsewhere, or in user memory */
 	UMS_STATE_EXITED	= 5,	/* has ended */
 };
 
@@ -94,6 +95,7 @@ struct ums_list_header {
 
 /* struct ums_slot::attention: the kernel asks the worker to enter it soon */
 #define UMS_ATTN_PREEMPT	(1U << 0)	/* preemption waits for no_upcall == 0 */
+#define UMS_ATTN_SIGNAL		(1U << 1)	/* its thread, EMPTY, has got a signal */
 
 /*
  * One worker, for all to see. The first cache line is the kernel's: a copy for
@@ -116,7 +118,7 @@ struct ums_slot {
 	__u64 user_data;	/* the kernel only sets it: on enter, by ums_set() */
 	__u32 no_upcall;	/* not 0: blocking makes no upcall, preemption waits */
 	__u32 __reserved2;
-	__u64 __reserved3[6];
+	__u64 context[6];	/* the application's: set to 0 for a new worker */
 };
 
 /* ums_create(): make a completion list. */
@@ -131,9 +133,20 @@ struct ums_create_args {
 
 #define UMS_CREATE_ARGS_SIZE_VER0	40
 
+/*
+ * UMS_WORKER_USER_SWITCH, UMS_SCHEDULER_USER_SWITCH: the program may switch from and to
+ * the context of this thread in user mode, registers and FS base (the thread pointer)
+ * together. The FS base at the time of the call names the thread from then on. A context
+ * that enters the kernel elsewhere, by a system call or a page fault say, continues on its
+ * own thread. That must be EMPTY then, or the process gets SIGSEGV; so before it resumes a
+ * context in user mode, the program has to see that state in its slot, or be on its thread.
+ */
+#define UMS_WORKER_USER_SWITCH		(1ULL << 0)
+#define UMS_SCHEDULER_USER_SWITCH	(1ULL << 0)
+
 /* ums_worker_enter(): the calling thread becomes a worker. */
 struct ums_worker_args {
-	__u64 flags;		/* must be 0 */
+	__u64 flags;		/* UMS_WORKER_* */
 	__u64 user_data;	/* put into its slot before it is published */
 };
 
@@ -151,7 +164,7 @@ struct ums_worker_args {
  * (@arg is fifth since SYSRET destroys R11 and RCX, the register of the fourth.)
  */
 struct ums_scheduler_args {
-	__u64 flags;		/* must be 0 */
+	__u64 flags;		/* UMS_SCHEDULER_* */
 	__u64 entry;		/* address of the entry point */
 	__u64 stack;		/* lowest address of the stack for upcalls */
 	__u64 stack_size;	/* its size, at least UMS_MIN_STACK */
@@ -211,9 +224,13 @@ struct ums_info {
 	__u64 blocked_ns;	/* worker: BLOCKED */
 	__u64 ready_ns;		/* worker: READY */
 	__u64 idle_ns;		/* scheduler: slept in ums_wait() */
+	__u64 empty_ns;		/* worker: EMPTY */
+	__u64 handoffs;		/* its context came home from another thread, and ... */
+	__u64 in_place;		/* ... went on with a system call at once */
 };
 
 #define UMS_INFO_SIZE_VER0		136
+#define UMS_INFO_SIZE_VER1		160	/* empty_ns, handoffs, in_place */
 
 /* ums_set() */
 #define UMS_SET_USER_DATA	1	/* id of a worker; value: its user_data */

@@ -81,12 +81,15 @@ TEST(layout)
 	EXPECT_EQ(40, offsetof(struct ums_scheduler_args, startup));
 
 	EXPECT_EQ(UMS_ABI_SIZE_VER0, sizeof(struct ums_abi));
-	EXPECT_EQ(UMS_INFO_SIZE_VER0, sizeof(struct ums_info));
+	EXPECT_EQ(UMS_INFO_SIZE_VER1, sizeof(struct ums_info));
 	EXPECT_EQ(16, offsetof(struct ums_info, worker));
 	EXPECT_EQ(32, offsetof(struct ums_info, cause));
 	EXPECT_EQ(48, offsetof(struct ums_info, executes));
 	EXPECT_EQ(104, offsetof(struct ums_info, running_ns));
 	EXPECT_EQ(128, offsetof(struct ums_info, idle_ns));
+	EXPECT_EQ(UMS_INFO_SIZE_VER0, offsetof(struct ums_info, empty_ns));
+	EXPECT_EQ(144, offsetof(struct ums_info, handoffs));
+	EXPECT_EQ(152, offsetof(struct ums_info, in_place));
 }
 
 TEST(probe)

@@ -56,7 +56,7 @@ TEST(scheduler_errors)
 	stack = mmap(NULL, 65536, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, stack);
-	EXPECT_EQ(-EINVAL, try_scheduler(1, sched_entry, stack, 65536));
+	EXPECT_EQ(-EINVAL, try_scheduler(2, sched_entry, stack, 65536));
 	EXPECT_EQ(-EINVAL, try_scheduler(1ULL << 63, sched_entry, stack, 65536));
 	EXPECT_EQ(-EINVAL, try_scheduler(0, sched_entry, stack, UMS_MIN_STACK - 1));
 	EXPECT_EQ(-EINVAL, try_scheduler(0, sched_entry, stack, 0));

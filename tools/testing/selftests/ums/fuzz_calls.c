@@ -18,18 +18,19 @@ const char * const call_names[CALLS] = {
 };
 
 /* The errors that Documentation/userspace-api/ums.rst has for each call. */
-static const unsigned char documented[CALLS][10] = {
+static const unsigned char documented[CALLS][12] = {
 	{ EPERM, EINVAL, E2BIG, EFAULT, ENOSPC, EMFILE, ENFILE, ENOMEM },
-	{ EPERM, EBADF, EINVAL, E2BIG, EFAULT, EXDEV, EBUSY, ENOSPC, ENOMEM },
+	{ EPERM, EBADF, EINVAL, E2BIG, EFAULT, EXDEV, EBUSY, ENOSPC, ENOMEM,
+	  EEXIST, EOPNOTSUPP },
 	{ EINVAL, EPERM },
-	{ EPERM, EINVAL, E2BIG, EFAULT, EBUSY, ENOMEM },
+	{ EPERM, EINVAL, E2BIG, EFAULT, EBUSY, ENOMEM, EEXIST, EOPNOTSUPP },
 	{ EINVAL, EPERM },
-	{ EINVAL, EPERM, ESRCH, ESTALE, EBUSY, EAGAIN, EEXIST },
+	{ EINVAL, EPERM, ESRCH, ESTALE, EBUSY, EAGAIN, EEXIST, EACCES },
 	{ EINVAL, EPERM },
 	{ EBADF, EINVAL, EXDEV, EFAULT, ETIMEDOUT, EINTR, EOWNERDEAD },
-	{ EINVAL, ESRCH, ESTALE, EAGAIN },
-	{ EINVAL, E2BIG, EFAULT, ESRCH, ESTALE },
-	{ EINVAL, ESRCH, ESTALE },
+	{ EINVAL, ESRCH, ESTALE, EAGAIN, EACCES },
+	{ EINVAL, E2BIG, EFAULT, ESRCH, ESTALE, EACCES },
+	{ EINVAL, ESRCH, ESTALE, EACCES },
 };
 
 static bool right(unsigned int call, long ret)
@@ -473,7 +474,11 @@ static void entered(struct thread *t, long ret)
 
 void call_worker_enter(struct thread *t, bool valid)
 {
-	struct ums_worker_args args = { .user_data = rnd(RNG) };
+	/* All threads have the same thread pointer, so one of them gets the flag. */
+	struct ums_worker_args args = {
+		.flags = one_in(RNG, 4) ? UMS_WORKER_USER_SWITCH : 0,
+		.user_data = rnd(RNG),
+	};
 	int fd = valid ? pick_list(t)->fd : pick_fd(t);
 	long ret;
 
@@ -496,6 +501,7 @@ static void call_detach(struct thread *t, bool valid)
 void call_scheduler_enter(struct thread *t, bool valid)
 {
 	struct ums_scheduler_args args = {
+		.flags = one_in(RNG, 4) ? UMS_SCHEDULER_USER_SWITCH : 0,
 		.entry = (unsigned long)upcall,
 		.stack = (unsigned long)t + UPCALL_AT,
 		.stack_size = UPCALL_SIZE,

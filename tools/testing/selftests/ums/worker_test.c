@@ -101,7 +101,7 @@ TEST(enter_errors)
 	EXPECT_EQ(-EBADF, try_enter(-1, 0));
 	EXPECT_EQ(-EBADF, try_enter(1000, 0));
 	EXPECT_EQ(-EINVAL, try_enter(p[0], 0));
-	EXPECT_EQ(-EINVAL, try_enter(l.fd, 1));
+	EXPECT_EQ(-EINVAL, try_enter(l.fd, 2));
 	EXPECT_EQ(-EINVAL, try_enter(l.fd, 1ULL << 63));
 	EXPECT_EQ(-EINVAL, ums_worker_enter(l.fd, &a, 0));
 	EXPECT_EQ(-E2BIG, ums_worker_enter(l.fd, &a, 4097));
