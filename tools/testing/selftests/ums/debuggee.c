@@ -7,6 +7,7 @@
  *	debuggee rest DIR	until there is a file DIR/end. DIR/ready names the
  *				threads: one "FUNCTION TID" a line
  *	debuggee calls N	N workers make calls that tell by whom they are made
+ *	debuggee switches N	the same, and switch in user mode between these
  *
  * Status 0: everything was as it must be.
  */
@@ -346,6 +347,79 @@ static int calls(int n)
 	return 0;
 }
 
+static struct sched switch_sched;
+
+/* Where breakpoints are set. */
+static void NOINLINE worker_writes(struct worker *w, const char *text, int n)
+{
+	if (write(null_fd, text, n) == n)
+		w->result++;
+}
+
+static void NOINLINE worker_switches(struct worker *w)
+{
+	char text[32];
+	int n, i;
+
+	n = snprintf(text, sizeof(text), "by %d.", self_tid());
+	for (i = 0; i < ROUNDS; i++) {
+		worker_switch_out(w, &switch_sched, i);
+		/* On another thread, as far as the kernel knows before. */
+		worker_writes(w, text, n);
+	}
+}
+
+static int switches(int n)
+{
+	struct worker *w = calloc(n, sizeof(*w));
+	struct list l;
+	int i, left = n;
+
+	null_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (!w || null_fd < 0 || list_open(&l, n) || sched_enter_switching(&switch_sched))
+		fail("ums_create");
+	for (i = 0; i < n; i++) {
+		w[i].flags = UMS_WORKER_USER_SWITCH;
+		w[i].user_data = (uintptr_t)&w[i];
+		if (worker_start(&w[i], &l, worker_switches, NULL))
+			fail("a worker");
+	}
+	while (left) {
+		bool saved = false;
+
+		for (i = 0; i < n; i++) {
+			if (!w[i].stage)
+				continue;
+			saved = true;
+			w[i].stage = 0;
+			if (sched_resume(&switch_sched, &w[i]))
+				fail("a switch");
+			if (switch_sched.reason == UMS_UPCALL_YIELDED)
+				w[i].stage = 1;
+			if (switch_sched.reason == UMS_UPCALL_EXITED)
+				left--;
+		}
+		if (saved && list_empty(&l))
+			continue;
+		if (left) {
+			__u64 id = list_pop_wait(&l);
+			struct worker *next = (void *)list_slot(&l, id)->user_data;
+
+			if (sched_run(&switch_sched, id, 0))
+				fail("ums_execute");
+			if (switch_sched.reason == UMS_UPCALL_YIELDED)
+				next->stage = 1;
+			if (switch_sched.reason == UMS_UPCALL_EXITED)
+				left--;
+		}
+	}
+	for (i = 0; i < n; i++)
+		if (pthread_join(w[i].thread, NULL) || w[i].result != ROUNDS)
+			fail("a worker's calls");
+	printf("%d workers have made %d marked calls each\n", n, ROUNDS);
+	return 0;
+}
+
 static int probe(void)
 {
 	struct ums_abi abi;
@@ -363,6 +437,8 @@ int main(int argc, char **argv)
 		return rest(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "calls"))
 		return calls(atoi(argv[2]));
-	fprintf(stderr, "usage: debuggee probe | debuggee rest DIR | debuggee calls N\n");
+	if (argc == 3 && !strcmp(argv[1], "switches"))
+		return switches(atoi(argv[2]));
+	fprintf(stderr, "usage: debuggee probe | rest DIR | calls N | switches N\n");
 	return 2;
 }

@@ -181,6 +181,7 @@ struct process {
 	char *areas;
 	char *windows;
 	char *zoo;
+	bool can_switch;	/* in user mode, says the kernel */
 	bool big;		/* had a list of UMS_MAX_WORKERS */
 	__u64 end_at;		/* when it is to end by itself, ns */
 	int ending;		/* how; 0: not yet */

@@ -724,6 +724,26 @@ void end_process(struct thread *t)
 		SYS(SYS_exit_group, 42);
 }
 
+/* ---- thread pointers */
+
+/*
+ * A call with a wrong one. It ends the process if the thread may be switched in user mode,
+ * and is of no consequence for any other.
+ */
+static void act_pointer(struct thread *t)
+{
+	unsigned long tp = one_in(RNG, 2) ? rnd(RNG) >> 17 : (unsigned long)t;
+	unsigned long was;
+	long ret = SYS_getppid;
+
+	if (!p.can_switch || !one_in(RNG, 16))
+		return;
+	asm volatile("rdfsbase %0; wrfsbase %1; syscall; wrfsbase %0"
+		     : "=&r" (was), "+a" (ret)
+		     : "r" (tp)
+		     : "rcx", "r11", "memory");
+}
+
 /* ---- one of all */
 
 static const struct {
@@ -735,6 +755,7 @@ static const struct {
 	{ act_affinity, 4 }, { act_policy, 4 }, { act_signal, 8 }, { act_stop, 2 },
 	{ act_mask, 3 }, { act_proc, 3 }, { act_fork, 6 }, { act_thread, 2 }, { act_end, 4 },
 	{ act_futex, 3 }, { act_poll, 3 }, { act_epoll, 4 }, { nudge, 4 },
+	{ act_pointer, 1 },
 };
 
 void act(struct thread *t)

@@ -573,9 +573,12 @@ static void open_files(struct thread *t)
 void process_main(unsigned int slot, __u64 seed, unsigned int depth, unsigned int threads)
 {
 	unsigned int i, spare = 4;	/* for children with this memory */
+	struct ums_abi abi = {};
 	struct thread *t;
 	__u64 rng = seed;
 
+	ums_query(UMS_QUERY_ABI, 0, &abi, sizeof(abi));
+	p.can_switch = abi.features & UMS_FEATURE_USER_SWITCH;
 	p.slot = slot;
 	p.seed = seed;
 	p.depth = depth;

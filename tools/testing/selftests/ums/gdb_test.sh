@@ -79,13 +79,15 @@ section sched 'shell sleep 0.2' "${attach[@]}" 'break list_pop' 'continue' 'thre
 times 5 'shell sleep 0.05' "${attach[@]}" 'printf "TICKS %ld\n", ticks_done' 'detach'
 section again "${repeated[@]}"
 section run 'break worker_calls' 'run calls 4' 'continue' 'continue' 'delete' 'continue'
+times 8 'printf "HIT %d\n", w->tid' 'thread' 'bt 2' 'continue'
+section switches 'break worker_writes' 'run switches 3' "${repeated[@]}" 'delete' 'continue'
 
 # A thread that is never let go on shows by the time limit.
 timeout -k 5 500 gdb -nx -batch -iex 'set debug-file-directory /nonexistent' \
 	-iex 'set debuginfod enabled off' -iex 'set pagination off' "${args[@]}" ./debuggee \
 	>"$tmp/all" 2>&1 </dev/null
 same "gdb does all that it is told to" $? 0
-for name in bt break stepi step call sched again run; do : >"$tmp/$name"; done
+for name in bt break stepi step call sched again run switches; do : >"$tmp/$name"; done
 awk -v dir="$tmp" '/^== / { f = dir "/" $2; next } f { print >f }' "$tmp/all"
 
 # --- where everybody is
@@ -164,5 +166,18 @@ same "a program started by gdb: three hits" \
 ok "it ends well" grep -q 'exited normally' "$tmp/run"
 ok "and its counts are right" grep -q '^4 workers have made 5 marked calls each$' "$tmp/run"
 show "$tmp/run"
+
+# --- a program that switches in user mode
+
+same "nine hits of a breakpoint" \
+	"$(grep -c 'hit Breakpoint [0-9.]*, worker_writes' "$tmp/switches")" 9
+same "each in the thread of the worker" "$(current "$tmp/switches")" \
+	"$(sed -n 's/^HIT //p' "$tmp/switches")"
+same "of so many threads" "$(current "$tmp/switches" | sort -u | wc -l)" 3
+same "called by the worker's function" "$(grep -c '^#1 .* worker_switches ' "$tmp/switches")" 8
+ok "it ends well" grep -q 'exited normally' "$tmp/switches"
+ok "and its counts are right" grep -q '^3 workers have made 5 marked calls each$' \
+	"$tmp/switches"
+show "$tmp/switches"
 
 finish

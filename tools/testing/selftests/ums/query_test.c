@@ -498,7 +498,7 @@ TEST(errors)
 	EXPECT_EQ(-EFAULT, ums_query(UMS_QUERY_THREAD, 0, NULL, sizeof(info)));
 	EXPECT_EQ(-EFAULT, ums_query(UMS_QUERY_WORKER, id, (void *)-4096L,
 				     sizeof(info)));
-	EXPECT_EQ(-EINVAL, ums_query(UMS_QUERY_WORKER, id, &info, sizeof(info) - 1));
+	EXPECT_EQ(-EINVAL, ums_query(UMS_QUERY_WORKER, id, &info, UMS_INFO_SIZE_VER0 - 1));
 	EXPECT_EQ(-E2BIG, ums_query(UMS_QUERY_WORKER, id, &info, 4097));
 	EXPECT_EQ(-EINVAL, ums_query(99, id, &info, sizeof(info)));
 

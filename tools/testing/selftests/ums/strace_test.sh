@@ -51,6 +51,22 @@ at_least "ums_execute" "$(begun "$tmp/trace" syscall_0x229)" $((workers * (1 + 2
 same "all exit with 0" "$(grep -c '+++ exited with 0 +++' "$tmp/trace")" $((workers + 3))
 if [ "$tap_failed" != 0 ]; then sed 's/^/# /' "$tmp/trace" "$tmp/out"; fi
 
+# --- with switches in user mode
+
+timeout -k 5 400 strace -f -o "$tmp/trace3" ./debuggee switches $workers >"$tmp/out" 2>&1
+same "a program that switches in user mode ends well" $? 0
+same "its counts are right" "$(cat "$tmp/out")" \
+	"$workers workers have made $rounds marked calls each"
+same "every call is there, once" \
+	"$(grep -cE '^[0-9]+ +write\([0-9]+, "by [0-9]+\.' "$tmp/trace3")" $((workers * rounds))
+same "each by the worker itself" "$(mismatched "$tmp/trace3")" ""
+same "of so many threads" \
+	"$(sed -nE 's/^([0-9]+) +write\([0-9]+, "by .*/\1/p' "$tmp/trace3" | sort -u |
+		wc -l)" $workers
+same "no yield through the kernel" "$(begun "$tmp/trace3" syscall_0x22a)" 0
+same "all exit with 0" "$(grep -c '+++ exited with 0 +++' "$tmp/trace3")" $((workers + 1))
+if [ "$tap_failed" != 0 ]; then sed 's/^/# /' "$tmp/trace3" "$tmp/out"; fi
+
 # --- in the midst
 
 ok "another program starts" start_debuggee

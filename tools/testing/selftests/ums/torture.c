@@ -22,7 +22,8 @@
 #include <sys/prctl.h>
 
 const char * const act_names[NACTS] = {
-	[A_YIELD] = "yield", [A_PUBLISH] = "publish", [A_SPIN] = "spin",
+	[A_YIELD] = "yield", [A_PUBLISH] = "publish",
+	[A_SWITCH] = "switch", [A_SPIN] = "spin",
 	[A_NAP] = "nap", [A_PIPE] = "pipe", [A_ECHO] = "echo",
 	[A_SOCK] = "sock", [A_EVENT] = "event", [A_POLL] = "poll",
 	[A_FUTEX] = "futex", [A_HALL] = "hall", [A_MUTEX] = "mutex",

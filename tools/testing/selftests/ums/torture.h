@@ -46,7 +46,7 @@ extern const struct end ends[ENDS];
 /* What can be left out, by option or by the seed. */
 enum act {
 	/* of workers */
-	A_YIELD, A_PUBLISH, A_SPIN, A_NAP, A_PIPE, A_ECHO, A_SOCK, A_EVENT,
+	A_YIELD, A_PUBLISH, A_SWITCH, A_SPIN, A_NAP, A_PIPE, A_ECHO, A_SOCK, A_EVENT,
 	A_POLL, A_FUTEX, A_HALL, A_MUTEX, A_PI, A_SIGWAIT, A_FAULT, A_FILE,
 	A_REGION, A_AFFINITY, A_POLICY, A_SIGNAL, A_FORK, A_VFORK, A_WAIT,
 	A_WRONG, A_NUDGE, A_DETACH, A_EXIT,
@@ -97,7 +97,7 @@ extern struct generation gen;
 /* ---- the books: memory that parent and child share */
 
 enum count {
-	N_EXECUTES, N_PUBLISHES, N_YIELDS, N_PREEMPTIONS, N_FAULTS, N_EXITS,
+	N_EXECUTES, N_RESUMES, N_PUBLISHES, N_YIELDS, N_SWITCHES, N_PREEMPTIONS, N_FAULTS, N_EXITS,
 	N_DETACHES, N_SIGNALS, N_FORKS, N_QUERIES, N_CHECKS, N_STOPS, N_KILLED,
 	N_LATE, NCOUNTS
 };
@@ -105,7 +105,7 @@ enum count {
 /* What happened to a worker. */
 enum happening {
 	H_ENTER, H_POP, H_EXECUTE, H_EVENT, H_ACT, H_DONE, H_HANDLER, H_KEEP, H_GIVE,
-	H_REGION, H_LEAVE, H_FAILED, H_DROP
+	H_REGION, H_LEAVE, H_FAILED, H_DROP, H_RESUME, H_SWITCH
 };
 
 struct happened {
@@ -133,9 +133,11 @@ struct ledger {
 	__u32 events;		/* upcalls that schedulers have looked at */
 	__u32 publishing;	/* those that promise a publication */
 	__u32 blocks_syscall, blocks_fault, yields, preemptions;
+	__u32 resumes, switches;	/* those executions and yields the kernel knows not of */
 	__u32 pops_at;		/* when it was executed last */
 	int holder;		/* scheduler + 1 that may execute it; HOLDER_POOL */
 	bool ended;
+	bool saved;		/* in user memory: to be resumed there */
 
 	/* Who runs it: scheduler + 1, and the number of the execution. */
 	__u64 runner;
@@ -143,6 +145,8 @@ struct ledger {
 	/* Written by the worker: */
 	__u64 yield_arg;	/* of the yield that it is in */
 	__u32 yield_seq;
+	void *sp;		/* of its context, while that is saved, */
+	unsigned long tp;	/* and its thread pointer */
 	int leaving;		/* UMS_UPCALL_EXITED or _DETACHED, which may come */
 
 	__u32 nhistory;
@@ -258,6 +262,8 @@ struct scheduler {
 	pthread_t thread;
 	__u64 rng;
 	struct sched s;
+	bool resumed;		/* it has not called the kernel for this execution, */
+	bool switched;		/* which did not end by an upcall */
 	struct {
 		__u64 executes, blocks_syscall, blocks_fault, yields, preemptions;
 	} sum;			/* since it entered */
@@ -285,6 +291,7 @@ struct world {
 	int file, exe;
 	int uffd;			/* or -1 */
 	bool uffd_full;			/* also for faults in the kernel */
+	bool can_switch;		/* in user mode, says the kernel */
 	__u32 hall;			/* a futex for all */
 	int in_region;
 };
@@ -294,6 +301,12 @@ extern struct world w;
 static inline bool allowed(enum act act)
 {
 	return gen.acts >> act & 1;
+}
+
+/* Do threads switch in user mode, now and then? */
+static inline bool switching(void)
+{
+	return w.can_switch && allowed(A_SWITCH);
 }
 
 static inline bool closing(unsigned int list)
@@ -312,6 +325,7 @@ struct ledger *ledger_pop(struct scheduler *s, unsigned int list, __u64 id);
 void ledger_hold(struct scheduler *s, struct ledger *l);
 void ledger_give(struct scheduler *s, struct ledger *l);
 __u32 ledger_execute(struct scheduler *s, struct ledger *l, __u64 slice);
+void ledger_resume(struct scheduler *s, struct ledger *l);
 bool ledger_event(struct scheduler *s, struct ledger *l, __u32 nr, __u64 slice);
 void ledger_drop(struct scheduler *s, struct ledger *l);
 void ledger_ask_kernel(struct ledger *l);
@@ -325,6 +339,7 @@ void *sched_thread(void *arg);
 void worker_world(void);
 void *worker_thread(void *arg);
 void worker_yield(bool publish);
+void worker_switch(void);
 void handle_signals(void);
 
 /* torture_acts.c: what a worker does; and what it is to do then */

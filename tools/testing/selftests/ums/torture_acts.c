@@ -517,6 +517,9 @@ enum next act(enum act act)
 	case A_PUBLISH:
 		worker_yield(true);
 		break;
+	case A_SWITCH:
+		worker_switch();
+		break;
 	case A_SPIN:
 		spin_ns(rnd_log(RNG, 1000, MSEC));
 		break;

@@ -143,6 +143,9 @@ struct ledger *ledger_new(unsigned int seat, unsigned int list)
 	l->blocks_fault = 0;
 	l->yields = 0;
 	l->preemptions = 0;
+	l->resumes = 0;
+	l->switches = 0;
+	l->saved = false;
 	l->pops_at = 0;
 	l->holder = 0;
 	l->ended = false;
@@ -253,6 +256,19 @@ __u32 ledger_execute(struct scheduler *s, struct ledger *l, __u64 slice)
 	return nr;
 }
 
+/* Behind ledger_execute(): in user mode. */
+void ledger_resume(struct scheduler *s, struct ledger *l)
+{
+	lock(&l->lock);
+	happened(l, H_RESUME, s->nr, l->executes, 0);
+	if (!l->saved)
+		violated(l, "to be resumed, but its context is not saved");
+	l->saved = false;
+	l->resumes++;
+	unlock(&l->lock);
+	count(N_RESUMES);
+}
+
 /* No upcall, for its list was closed. */
 void ledger_drop(struct scheduler *s, struct ledger *l)
 {
@@ -277,7 +293,7 @@ static void finish(struct ledger *l)
 	lock(&last_lock);
 	if (UMS_ID_SERIAL(l->id) > UMS_ID_SERIAL(z->id)) {
 		z->id = l->id;
-		z->executes = l->executes;
+		z->executes = l->executes - l->resumes;
 		z->blocks = l->blocks_syscall + l->blocks_fault;
 		z->exited = l->leaving == UMS_UPCALL_EXITED;
 	}
@@ -318,9 +334,11 @@ bool ledger_event(struct scheduler *s, struct ledger *l, __u32 nr, __u64 slice)
 			 s->nr, reason, s->s.worker);
 
 	lock(&l->lock);
-	happened(l, H_EVENT, s->nr, reason, detail);
-	s->sum.executes++;
-	count(N_EXECUTES);
+	happened(l, s->switched ? H_SWITCH : H_EVENT, s->nr, reason, detail);
+	if (!s->resumed) {
+		s->sum.executes++;
+		count(N_EXECUTES);
+	}
 	switch (reason) {
 	case UMS_UPCALL_BLOCKED:
 		publishes = true;
@@ -340,13 +358,20 @@ bool ledger_event(struct scheduler *s, struct ledger *l, __u32 nr, __u64 slice)
 		publishes = detail & 1;
 		check_yield(l, detail);
 		l->yields++;
-		s->sum.yields++;
-		count(N_YIELDS);
+		if (s->switched) {
+			l->switches++;
+			l->saved = true;
+			count(N_SWITCHES);
+		} else {
+			s->sum.yields++;
+			count(N_YIELDS);
+		}
 		break;
 	case UMS_UPCALL_PREEMPTED:
 		publishes = true;
 		if (detail < UMS_PREEMPT_ASKED || detail > UMS_PREEMPT_SIGNAL ||
-		    (detail == UMS_PREEMPT_SLICE && !slice))
+		    /* That of who was executed last goes on where others are resumed. */
+		    (detail == UMS_PREEMPT_SLICE && !slice && !s->resumed))
 			violated(l, "preempted for %llu, with a slice of %llu ns",
 				 detail, slice);
 		l->preemptions++;
@@ -410,18 +435,21 @@ void ledger_ask_kernel(struct ledger *l)
 	/* One that its list has released may have gone on. */
 	if (closing(l->list))
 		return;
-	if (info.role != UMS_ROLE_WORKER || info.state != UMS_STATE_READY ||
-	    info.worker != l->id || info.scheduler)
+	/* If its context is saved, its thread may be the carrier of another one. */
+	if (info.role != UMS_ROLE_WORKER || info.worker != l->id ||
+	    (info.state != UMS_STATE_READY && !book.saved) ||
+	    (info.state != UMS_STATE_EMPTY && info.state != UMS_STATE_RUNNING && book.saved) ||
+	    !!info.scheduler != (info.state == UMS_STATE_RUNNING))
 		violated_info(l, "it is with a scheduler, but", &info);
 	if ((__u32)info.user_data != l->nr)
 		violated(l, "its user_data is %llx", info.user_data);
-	if (info.executes != book.executes || info.publishes != book.pops ||
-	    info.executes != info.blocks_syscall + info.blocks_fault +
-			     info.yields + info.preemptions)
+	if (info.executes != book.executes - book.resumes || info.publishes != book.pops ||
+	    info.executes + book.resumes != info.blocks_syscall + info.blocks_fault +
+					    info.yields + info.preemptions + book.switches)
 		violated_info(l, "the kernel has counted otherwise", &info);
 	if (quiet && (info.blocks_syscall != book.blocks_syscall ||
 		      info.blocks_fault != book.blocks_fault ||
-		      info.yields != book.yields ||
+		      info.yields != book.yields - book.switches ||
 		      info.preemptions != book.preemptions))
 		violated_info(l, "the kernel has counted its upcalls otherwise", &info);
 }

@@ -197,12 +197,13 @@ static void query_worker(__u64 id)
 	running = i.state == UMS_STATE_RUNNING;
 	blocked = i.state == UMS_STATE_BLOCKED;
 	if (i.role != UMS_ROLE_WORKER || i.worker != id ||
-	    (!running && !blocked && i.state != UMS_STATE_READY) ||
+	    (!running && !blocked && i.state != UMS_STATE_READY &&
+	     (i.state != UMS_STATE_EMPTY || !switching())) ||
 	    running != !!i.scheduler)
 		violated_info(NULL, "a worker", &i);
 	/* Taken together under one lock, so these hold at any time. */
 	ends = i.blocks_syscall + i.blocks_fault + i.yields + i.preemptions;
-	if (i.executes != ends + running || i.publishes > 1 + ends ||
+	if ((i.executes != ends + running && !switching()) || i.publishes > 1 + ends ||
 	    i.publishes + blocked < 1 + ends - i.yields)
 		violated_info(NULL, "the counts do not go together", &i);
 }

@@ -80,6 +80,7 @@ static int temporary_file(void)
 
 static void set_up(void)
 {
+	struct ums_abi abi;
 	struct rlimit core = { 0, 0 }, files, more;
 	sigset_t set;
 	unsigned int i;
@@ -113,6 +114,8 @@ static void set_up(void)
 	w.file = temporary_file();
 	must(w.exe >= 0 && w.file >= 0, "file");
 	open_uffd();
+	must(!ums_query(UMS_QUERY_ABI, 0, &abi, sizeof(abi)), "ums_query");
+	w.can_switch = abi.features & UMS_FEATURE_USER_SWITCH;
 	ledgers_open();
 	worker_world();
 	for (i = 0; i < gen.lists; i++) {

@@ -15,7 +15,7 @@ static void begin(struct scheduler *s)
 	long ret;
 
 	memset(&s->sum, 0, sizeof(s->sum));
-	ret = sched_enter(&s->s);
+	ret = switching() ? sched_enter_switching(&s->s) : sched_enter(&s->s);
 	if (ret || s->s.reason != UMS_UPCALL_STARTUP || s->s.worker || s->s.detail)
 		violated(NULL, "scheduler %u: enter %ld, upcall %llu", s->nr, ret,
 			 s->s.reason);
@@ -29,10 +29,11 @@ static void finish(struct scheduler *s)
 
 	ret = ums_query(UMS_QUERY_THREAD, 0, &info, sizeof(info));
 	snprintf(text, sizeof(text), "scheduler %u has %llu upcalls, query %ld", s->nr,
-		 s->sum.executes + 1, ret);
+		 s->s.upcalls, ret);
 	if (ret || info.role != UMS_ROLE_SCHEDULER || info.worker ||
 	    info.executes != s->sum.executes ||
-	    info.upcalls != s->sum.executes + 1 ||
+	    info.upcalls != s->s.upcalls ||
+	    (!switching() && info.upcalls != s->sum.executes + 1) ||
 	    info.blocks_syscall != s->sum.blocks_syscall ||
 	    info.blocks_fault != s->sum.blocks_fault ||
 	    info.yields != s->sum.yields ||
@@ -218,6 +219,18 @@ static void yielded(struct scheduler *s, struct ledger *l)
 	s->queue[s->queued++] = l;
 }
 
+/*
+ * May a context that is saved go on here? Its thread must be nobody's carrier, or the one
+ * of this scheduler, on which this runs.
+ */
+static bool resumable(struct scheduler *s, struct ledger *l)
+{
+	struct ums_slot *slot = list_slot(&w.lists[l->list], l->id);
+
+	return LOAD(slot->state) == UMS_STATE_EMPTY ||
+	       LOAD(slot->scheduler) == (__u32)sh->scheds[s->nr].tid;
+}
+
 static void run(struct scheduler *s, struct ledger *l)
 {
 	unsigned int list = l->list;
@@ -225,13 +238,30 @@ static void run(struct scheduler *s, struct ledger *l)
 	long ret;
 	__u32 nr;
 
+	s->switched = false;
+	s->resumed = l->saved;
+	if (l->saved && !resumable(s, l)) {
+		/* There is room where it came from. */
+		s->queue[s->queued++] = l;
+		sched_yield();
+		return;
+	}
+
 	if (allowed(A_S_QUERY) && one_in(&s->rng, 32))
 		ledger_ask_kernel(l);
 	if (allowed(A_S_SLICE) && one_in(&s->rng, 2))
 		slice = rnd_log(&s->rng, 1000, 8 * MSEC);
 
+	/* In user mode there are no slices. */
+	if (s->resumed)
+		slice = 0;
 	nr = ledger_execute(s, l, slice);
-	ret = sched_run(&s->s, l->id, slice);
+	if (s->resumed) {
+		ledger_resume(s, l);
+		ret = context_switch(&s->s.sp, l->sp, l->tp);
+	} else {
+		ret = sched_run(&s->s, l->id, slice);
+	}
 	__atomic_store_n(&sh->scheds[s->nr].cur, 0, __ATOMIC_SEQ_CST);
 	if (ret) {
 		/*

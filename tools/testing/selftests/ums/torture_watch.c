@@ -54,6 +54,12 @@ static void print_happened(const struct happened *h, __u64 since)
 	case H_DROP:
 		printf("cannot execute it, its list is closed\n");
 		break;
+	case H_RESUME:
+		printf("resumes it in user mode\n");
+		break;
+	case H_SWITCH:
+		printf("it has switched out\n");
+		break;
 	case H_FAILED:
 		printf("finds the violation (thread %llu)\n", h->a);
 		break;
@@ -74,6 +80,8 @@ static void print_ledger(struct ledger *l, bool history)
 	       l->pops, l->executes, l->events, l->publishing);
 	printf("#     %u blocks in system calls, %u others, %u yields, %u preemptions\n",
 	       l->blocks_syscall, l->blocks_fault, l->yields, l->preemptions);
+	printf("#     of these, %u resumes and %u switches in user mode; saved %d\n",
+	       l->resumes, l->switches, l->saved);
 	printf("#     with scheduler %d (-1: the kernel, -2: the pool), ended %d\n",
 	       l->holder - 1, l->ended);
 	if (!history || !n)
@@ -185,6 +193,7 @@ void print_counts(const char *title)
 	rest = all;
 	printf("# %s: executes %llu, publishes %llu, of these %llu seen before the upcall,",
 	       title, c[N_EXECUTES], c[N_PUBLISHES], c[N_LATE]);
+	printf(" resumes %llu, switches %llu,", c[N_RESUMES], c[N_SWITCHES]);
 	printf(" yields %llu, preemptions %llu, signals %llu, forks %llu, exits %llu,",
 	       c[N_YIELDS], c[N_PREEMPTIONS], c[N_SIGNALS], c[N_FORKS], c[N_EXITS]);
 	printf(" detaches %llu, stops %llu, killed %llu, checks %llu, queries %llu;",

@@ -85,6 +85,48 @@ void worker_yield(bool publish)
 	STORE(l->yield_arg, outer);
 }
 
+/*
+ * The same to the scheduler's context, in user mode. In a region, since it must not lose
+ * that scheduler before it is there: a library would use an rseq critical section.
+ */
+void worker_switch(void)
+{
+	struct ledger *l = self.ledger;
+	struct ums_slot *slot = list_slot(&w.lists[l->list], l->id);
+	struct scheduler *s;
+	long ret;
+
+	if (!switching() || self.in_region)
+		return;
+	self.in_region++;
+	__atomic_store_n(&slot->no_upcall, 1, __ATOMIC_SEQ_CST);
+	/* Away from home nobody can let it go; at home, its list may have done so. */
+	if (LOAD(slot->state) != UMS_STATE_EMPTY && !LOAD(slot->scheduler)) {
+		if (!closing(l->list))
+			violated(l, "runs in user mode without a scheduler");
+		goto out;
+	}
+	s = &w.scheds[(LOAD(l->runner) >> 32) - 1];
+	STORE(l->yield_arg, (__u64)l->nr << 32 | (INC(l->yield_seq) << 1 & 0xffffffff));
+	s->switched = true;
+	s->s.reason = UMS_UPCALL_YIELDED;
+	s->s.worker = l->id;
+	s->s.detail = l->yield_arg;
+	context_switch(&l->sp, s->s.sp, s->s.tp);
+	ledger_check_running(l);
+out:
+	__atomic_store_n(&slot->no_upcall, 0, __ATOMIC_SEQ_CST);
+	self.in_region--;
+	/* What the kernel wants of it is done on the way out of any call. */
+	if (LOAD(slot->attention) & UMS_ATTN_PREEMPT) {
+		ret = ums_preempt(l->id, 0);
+		if (ret && !closing(l->list))
+			violated(l, "preempt of itself %ld", ret);
+	} else if (LOAD(slot->attention)) {
+		syscall(SYS_getppid);
+	}
+}
+
 /* An open list, or -1. */
 static int choose_list(void)
 {
@@ -101,7 +143,7 @@ static int choose_list(void)
  * costs more than a hundred of the others.
  */
 static const unsigned char weights[WORKER_ACTS] = {
-	[A_YIELD] = 160, [A_PUBLISH] = 120, [A_SPIN] = 24, [A_NAP] = 120,
+	[A_YIELD] = 160, [A_PUBLISH] = 120, [A_SWITCH] = 160, [A_SPIN] = 24, [A_NAP] = 120,
 	[A_PIPE] = 160, [A_ECHO] = 80, [A_SOCK] = 160, [A_EVENT] = 80,
 	[A_POLL] = 80, [A_FUTEX] = 120, [A_HALL] = 40, [A_MUTEX] = 120,
 	[A_PI] = 60, [A_SIGWAIT] = 40, [A_FAULT] = 6, [A_FILE] = 60,
@@ -137,6 +179,9 @@ static bool live(struct seat *seat, unsigned int list)
 
 	self.ledger = l;
 	STORE(seat->ledger, l);
+	if (switching())
+		args.flags = UMS_WORKER_USER_SWITCH;
+	l->tp = (unsigned long)__builtin_thread_pointer();
 	ret = ums_worker_enter(w.lists[list].fd, &args, sizeof(args));
 	if (ret <= 0) {
 		self.ledger = NULL;

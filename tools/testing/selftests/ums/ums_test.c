@@ -53,17 +53,41 @@ asm(".pushsection .text\n"
 	"	pop	%rbp\n"
 	"	ret\n"
 	".size sched_entry, . - sched_entry\n"
+	/*
+	 * context_switch(&sp, to_sp, to_tp): saves registers as sched_call() does, and
+	 * goes on with those of another thread, without the kernel.
+	 */
+	".globl context_switch\n"
+	".type context_switch, @function\n"
+	"context_switch:\n"
+	"	push	%rbp\n"
+	"	push	%rbx\n"
+	"	push	%r12\n"
+	"	push	%r13\n"
+	"	push	%r14\n"
+	"	push	%r15\n"
+	"	sub	$8, %rsp\n"
+	"	stmxcsr	(%rsp)\n"
+	"	fnstcw	4(%rsp)\n"
+	"	mov	%rsp, (%rdi)\n"
+	"	mov	%rsi, %rsp\n"
+	"	wrfsbase %rdx\n"
+	"	xor	%eax, %eax\n"
+	"	jmp	1b\n"
+	".size context_switch, . - context_switch\n"
 	".popsection\n");
 
-int sched_enter_at(struct sched *s, void (*entry)(void), __u64 startup)
+static int sched_enter_as(struct sched *s, void (*entry)(void), __u64 startup, __u64 flags)
 {
 	struct ums_scheduler_args args = {
+		.flags = flags,
 		.entry = (uintptr_t)entry,
 		.arg = (uintptr_t)s,
 		.startup = startup,
 	};
 
 	memset(s, 0, sizeof(*s));
+	s->tp = (uintptr_t)__builtin_thread_pointer();
 	s->stack_size = 64 * 1024;
 	s->stack = mmap(NULL, s->stack_size, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -73,6 +97,29 @@ int sched_enter_at(struct sched *s, void (*entry)(void), __u64 startup)
 	args.stack_size = s->stack_size;
 	return sched_call(s, NR_UMS_SCHEDULER_ENTER, (unsigned long)&args,
 			  sizeof(args), 0);
+}
+
+int sched_enter_at(struct sched *s, void (*entry)(void), __u64 startup)
+{
+	return sched_enter_as(s, entry, startup, 0);
+}
+
+int sched_enter_switching(struct sched *s)
+{
+	return sched_enter_as(s, sched_entry, 0, UMS_SCHEDULER_USER_SWITCH);
+}
+
+int sched_resume(struct sched *s, struct worker *w)
+{
+	return context_switch(&s->sp, w->sp, w->tp);
+}
+
+void worker_switch_out(struct worker *w, struct sched *s, __u64 arg)
+{
+	s->reason = UMS_UPCALL_YIELDED;
+	s->worker = w->id;
+	s->detail = arg;
+	context_switch(&w->sp, s->sp, s->tp);
 }
 
 int sched_enter(struct sched *s)
@@ -209,8 +256,9 @@ int thread_start(pthread_t *t, void *(*fn)(void *arg), void *arg)
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
-	struct ums_worker_args args = { .user_data = w->user_data };
+	struct ums_worker_args args = { .user_data = w->user_data, .flags = w->flags };
 
+	w->tp = (uintptr_t)__builtin_thread_pointer();
 	STORE(w->tid, self_tid());
 	w->ret = ums_worker_enter(w->list->fd, &args, sizeof(args));
 	if (w->ret > 0) {

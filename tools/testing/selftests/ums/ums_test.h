@@ -166,6 +166,7 @@ struct sched {
 	__u64 upcalls;
 	void *stack;
 	size_t stack_size;
+	unsigned long tp;
 };
 
 int sched_enter(struct sched *s);
@@ -190,6 +191,7 @@ struct worker {
 	void (*fn)(struct worker *w);
 	void *arg;
 	__u64 user_data;
+	__u64 flags;		/* of ums_worker_enter() */
 	pthread_t thread;
 	pid_t tid;		/* once it has started */
 	__u64 id;		/* once it runs as a worker */
@@ -197,6 +199,8 @@ struct worker {
 	long result;		/* for @fn */
 	int stage;		/* for @fn */
 	int fd[2];		/* for @fn */
+	void *sp;		/* while its context is saved in user memory */
+	unsigned long tp;	/* thread pointer, once it has started */
 };
 
 int worker_start(struct worker *w, struct list *l, void (*fn)(struct worker *w),
@@ -206,6 +210,22 @@ __u64 worker_start_pop(struct worker *w, struct list *l,
 		       void (*fn)(struct worker *w), void *arg);
 /* Executes until it has ended, whatever comes; the wait status, or -1. */
 int worker_run_to_end(struct sched *s, struct list *l, __u64 id);
+
+/*
+ * Switches in user mode, between threads with UMS_WORKER_USER_SWITCH and
+ * UMS_SCHEDULER_USER_SWITCH. All return when somebody switches back, or upcalls.
+ */
+int context_switch(void **sp, void *to_sp, unsigned long to_tp);
+int sched_enter_switching(struct sched *s);
+/* As sched_run(), of a worker that has switched out. */
+int sched_resume(struct sched *s, struct worker *w);
+/* To the scheduler, for which it looks like the upcall YIELDED. */
+void worker_switch_out(struct worker *w, struct sched *s, __u64 arg);
+
+static inline void worker_switch_to(struct worker *from, struct worker *to)
+{
+	context_switch(&from->sp, to->sp, to->tp);
+}
 
 /* A plain pthread with a small stack. */
 int thread_start(pthread_t *t, void *(*fn)(void *arg), void *arg);
@@ -283,6 +303,15 @@ int lock_memory(void);
 		ASSERT_EQ(NULL, getenv("UMS_REQUIRED"));		\
 		SKIP(return, "no UMS in this kernel");			\
 	}								\
+} while (0)
+
+/* The second line, of tests that switch in user mode. */
+#define UMS_REQUIRE_SWITCH() do {					\
+	struct ums_abi __abi;						\
+									\
+	ASSERT_EQ(0, ums_query(UMS_QUERY_ABI, 0, &__abi, sizeof(__abi))); \
+	if (!(__abi.features & UMS_FEATURE_USER_SWITCH))		\
+		SKIP(return, "no switches in user mode on this machine"); \
 } while (0)
 
 #define EXPECT_EVENT(s, r, w, d) do {					\

@@ -1,0 +1,571 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Threads whose contexts are elsewhere live and die as others do: stopped, killed, forked,
+ * replaced by a program, debugged; and what a context calls away from home has the effect
+ * that it would have had there.
+ */
+#include "ums_test.h"
+
+#include <linux/futex.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/rseq.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#define PAIR	2
+
+static struct sched *sched;
+
+/* A scheduler and two workers, of which each has switched out once. */
+struct pair {
+	struct list l;
+	struct sched s;
+	struct worker w[PAIR];
+	__u64 id[PAIR];
+};
+
+static int pair_start(struct pair *p, void (*fn)(struct worker *w))
+{
+	int i, ret;
+
+	memset(p, 0, sizeof(*p));
+	sched = &p->s;
+	ret = list_open(&p->l, PAIR);
+	if (ret)
+		return ret;
+	ret = sched_enter_switching(&p->s);
+	if (ret)
+		return ret;
+	for (i = 0; i < PAIR; i++) {
+		p->w[i].flags = UMS_WORKER_USER_SWITCH;
+		p->id[i] = worker_start_pop(&p->w[i], &p->l, fn, p);
+		if (!p->id[i])
+			return -EPROTO;
+		ret = sched_run(&p->s, p->id[i], 0);
+		while (!ret && p->s.reason == UMS_UPCALL_BLOCKED)
+			ret = sched_run(&p->s, list_pop_wait(&p->l), 0);
+		if (ret || p->s.reason != UMS_UPCALL_YIELDED)
+			return ret ?: -EPROTO;
+	}
+	return 0;
+}
+
+/* Resumes @n, and goes on with it, whatever it does, until it switches out or ends. */
+static int pair_resume(struct pair *p, int n)
+{
+	int ret = sched_resume(&p->s, &p->w[n]);
+
+	while (!ret && (p->s.reason == UMS_UPCALL_BLOCKED ||
+			p->s.reason == UMS_UPCALL_PREEMPTED))
+		ret = sched_run(&p->s, list_pop_wait(&p->l), 0);
+	return ret;
+}
+
+static struct worker *pair_other(struct worker *w)
+{
+	struct pair *p = w->arg;
+
+	return &p->w[w == &p->w[0]];
+}
+
+static void runs_nothing(struct worker *w)
+{
+	worker_switch_out(w, sched, 0);
+}
+
+/* Switch to and fro, with a call or a fault now and then, for ever. */
+static void plays(struct worker *w)
+{
+	volatile char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned int i;
+
+	worker_switch_out(w, sched, 0);
+	for (i = 0;; i++) {
+		if (i % 7 == 0 && self_tid() != w->tid)
+			_exit(3);
+		if (i % 31 == 0)
+			madvise((void *)page, 4096, MADV_DONTNEED);
+		page[0]++;
+		INC(w->result);
+		worker_switch_to(w, pair_other(w));
+	}
+}
+
+/* A child whose two workers play; @shared counts their rounds. */
+static pid_t child_plays(struct pair *p)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	if (pair_start(p, plays))
+		_exit(2);
+	pair_resume(p, 0);
+	_exit(4);
+}
+
+static struct pair *shared_pair(void)
+{
+	void *p = mmap(NULL, sizeof(struct pair), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static bool goes_on(struct pair *p)
+{
+	long was = LOAD(p->w[0].result);
+
+	return WAIT_FOR(LOAD(p->w[0].result) > was + 100);
+}
+
+TEST(stopped_and_continued)
+{
+	struct pair *p = shared_pair();
+	int i, status;
+	pid_t pid;
+	long was;
+
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	pid = child_plays(p);
+	ASSERT_LT(0, pid);
+	for (i = 0; i < 20; i++) {
+		ASSERT_TRUE(goes_on(p));
+		ASSERT_EQ(0, kill(pid, SIGSTOP));
+		ASSERT_EQ(pid, waitpid(pid, &status, WUNTRACED));
+		ASSERT_TRUE(WIFSTOPPED(status));
+		was = LOAD(p->w[0].result);
+		sleep_ns(MSEC);
+		EXPECT_EQ(was, LOAD(p->w[0].result));
+		ASSERT_EQ(0, kill(pid, SIGCONT));
+	}
+	ASSERT_TRUE(goes_on(p));
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(SIGKILL, status);
+}
+
+TEST(killed)
+{
+	struct pair *p = shared_pair();
+	int i, status;
+	pid_t pid;
+
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	for (i = 0; i < 20; i++) {
+		memset(p, 0, sizeof(*p));
+		pid = child_plays(p);
+		ASSERT_LT(0, pid);
+		ASSERT_TRUE(WAIT_FOR(LOAD(p->w[0].result) > 10));
+		sleep_ns(i * MSEC / 10);
+		ASSERT_EQ(0, kill(pid, i % 2 ? SIGKILL : SIGTERM));
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(i % 2 ? SIGKILL : SIGTERM, status & 0x7f);
+	}
+}
+
+/* All threads, the vacant ones too, stop for a debugger, and go on when it leaves. */
+TEST(traced)
+{
+	struct pair *p = shared_pair();
+	int i, k, status;
+	pid_t pid, tid[PAIR + 1];
+
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	pid = child_plays(p);
+	ASSERT_LT(0, pid);
+	for (i = 0; i < 10; i++) {
+		ASSERT_TRUE(goes_on(p));
+		tid[0] = pid;
+		for (k = 0; k < PAIR; k++)
+			tid[k + 1] = LOAD(p->w[k].tid);
+		for (k = 0; k <= PAIR; k++) {
+			ASSERT_EQ(0, ptrace(PTRACE_SEIZE, tid[k], 0, 0));
+			ASSERT_EQ(0, ptrace(PTRACE_INTERRUPT, tid[k], 0, 0));
+		}
+		for (k = 0; k <= PAIR; k++) {
+			ASSERT_EQ(tid[k], waitpid(tid[k], &status, __WALL));
+			ASSERT_TRUE(WIFSTOPPED(status));
+		}
+		for (k = 0; k <= PAIR; k++)
+			ASSERT_EQ(0, ptrace(PTRACE_DETACH, tid[k], 0, 0));
+	}
+	ASSERT_TRUE(goes_on(p));
+	kill(pid, SIGKILL);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+}
+
+/* Each from a worker away from home: on the thread of the other one. */
+static void exits_process(struct worker *w)
+{
+	worker_switch_out(w, sched, 0);
+	_exit(42);
+}
+
+static void executes_program(struct worker *w)
+{
+	char *argv[] = { "/bin/sh", "-c", "exit 43", NULL };
+
+	worker_switch_out(w, sched, 0);
+	execve(argv[0], argv, NULL);
+}
+
+static void forks(struct worker *w)
+{
+	int status = 0;
+	pid_t pid;
+
+	worker_switch_out(w, sched, 0);
+	pid = syscall(SYS_fork);
+	if (!pid) {
+		struct ums_info info = {};
+
+		/* Ordinary, and the only thread. */
+		ums_query(UMS_QUERY_THREAD, 0, &info, sizeof(info));
+		_exit(self_tid() == getpid() && info.role == UMS_ROLE_NONE ? 44 : 1);
+	}
+	waitpid(pid, &status, 0);
+	_exit(WEXITSTATUS(status));
+}
+
+static void ends(struct worker *w)
+{
+	worker_switch_out(w, sched, 0);
+}
+
+static void detaches(struct worker *w)
+{
+	worker_switch_out(w, sched, 0);
+	if (ums_detach(0) || self_tid() != w->tid)
+		_exit(1);
+	_exit(45);
+}
+
+static int in_child(void (*fn)(struct worker *w), int (*then)(struct pair *p))
+{
+	struct pair *p = shared_pair();
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (pair_start(p, fn))
+			_exit(2);
+		_exit(then(p));
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		return -1;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+/* The second worker is the carrier of the first. */
+static int resumes(struct pair *p)
+{
+	int ret = pair_resume(p, 0);
+
+	/* An ordinary thread by now, it ends the process. */
+	if (!ret && p->s.reason == UMS_UPCALL_DETACHED)
+		pause();
+	return 5;
+}
+
+static int exits_away(struct pair *p)
+{
+	_exit(46);
+}
+
+static int leaves_away(struct pair *p)
+{
+	/* The call comes home, and then there is no scheduler. */
+	return ums_scheduler_exit(0) ? 1 : 47;
+}
+
+static int both_end(struct pair *p)
+{
+	int i;
+
+	for (i = 0; i < PAIR; i++)
+		if (pair_resume(p, i) || p->s.reason != UMS_UPCALL_EXITED ||
+		    p->s.worker != p->id[i])
+			return 1;
+	for (i = 0; i < PAIR; i++)
+		if (pthread_join(p->w[i].thread, NULL))
+			return 1;
+	return 48;
+}
+
+/* Closed, they can only become ordinary threads when they have come home. */
+static int closes_list(struct pair *p)
+{
+	struct ums_info info = {};
+	int i;
+
+	close(p->l.fd);
+	for (i = 0; i < PAIR; i++) {
+		if (slot_state(&p->l, p->id[i]) != UMS_STATE_EMPTY)
+			return 1;
+		if (sched_resume(&p->s, &p->w[i]) || p->s.worker != p->id[i])
+			return 1;
+		if (p->s.reason != UMS_UPCALL_EXITED && p->s.reason != UMS_UPCALL_DETACHED)
+			return 1;
+	}
+	for (i = 0; i < PAIR; i++)
+		if (pthread_join(p->w[i].thread, NULL))
+			return 1;
+	return ums_query(UMS_QUERY_WORKER, p->id[0], &info, sizeof(info)) == -ESRCH ? 49 : 1;
+}
+
+TEST(ends_of_lives)
+{
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	EXPECT_EQ(42, in_child(exits_process, resumes));
+	EXPECT_EQ(43, in_child(executes_program, resumes));
+	EXPECT_EQ(44, in_child(forks, resumes));
+	EXPECT_EQ(45, in_child(detaches, resumes));
+	EXPECT_EQ(46, in_child(runs_nothing, exits_away));
+	EXPECT_EQ(47, in_child(runs_nothing, leaves_away));
+	EXPECT_EQ(48, in_child(ends, both_end));
+	EXPECT_EQ(49, in_child(ends, closes_list));
+}
+
+/* What belongs to a thread, changed and asked for by a context away from home. */
+static int name_away(struct worker *w)
+{
+	char name[32] = {}, path[64];
+
+	prctl(PR_SET_NAME, "away");
+	snprintf(path, sizeof(path), "/proc/self/task/%d/comm", w->tid);
+	read_text(path, name, sizeof(name));
+	return strcmp(name, "away\n");
+}
+
+static int mask_away(struct worker *w)
+{
+	char text[4096], path[64], value[64];
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	pthread_sigmask(SIG_SETMASK, &set, NULL);
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", w->tid);
+	read_text(path, text, sizeof(text));
+	if (!text_value(text, "SigBlk", value, sizeof(value)))
+		return 1;
+	return strtoul(value, NULL, 16) != 1UL << (SIGUSR2 - 1);
+}
+
+static int stack_away(struct worker *w)
+{
+	stack_t st = { .ss_sp = malloc(16384), .ss_size = 16384 }, now = {};
+
+	sigaltstack(&st, NULL);
+	worker_switch_to(w, pair_other(w));
+	sigaltstack(NULL, &now);
+	return now.ss_sp != st.ss_sp;
+}
+
+/* A lock with priority inheritance is of the thread that the kernel sees. */
+static int pi_away(struct worker *w)
+{
+	__u32 word = 0;
+
+	if (syscall(SYS_futex, &word, FUTEX_LOCK_PI, 0, NULL, NULL, 0))
+		return 1;
+	if ((word & FUTEX_TID_MASK) != (__u32)w->tid)
+		return 2;
+	worker_switch_to(w, pair_other(w));
+	return syscall(SYS_futex, &word, FUTEX_UNLOCK_PI, 0, NULL, NULL, 0) ? 3 : 0;
+}
+
+static int robust_away(struct worker *w)
+{
+	struct robust_list_head head = { .list = { &head.list } }, *is;
+	size_t len;
+
+	if (syscall(SYS_set_robust_list, &head, sizeof(head)))
+		return 1;
+	worker_switch_to(w, pair_other(w));
+	if (syscall(SYS_get_robust_list, w->tid, &is, &len) || is != &head)
+		return 2;
+	head.list.next = &head.list;
+	return syscall(SYS_set_robust_list, NULL, sizeof(head)) ? 3 : 0;
+}
+
+static int affinity_away(struct worker *w)
+{
+	cpu_set_t set, now;
+
+	CPU_ZERO(&set);
+	CPU_SET(0, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		return 1;
+	worker_switch_to(w, pair_other(w));
+	if (sched_getaffinity(w->tid, sizeof(now), &now) || CPU_COUNT(&now) != 1)
+		return 2;
+	return 0;
+}
+
+static int nice_away(struct worker *w)
+{
+	if (setpriority(PRIO_PROCESS, 0, 7))
+		return 1;
+	worker_switch_to(w, pair_other(w));
+	return getpriority(PRIO_PROCESS, w->tid) != 7;
+}
+
+static int timer_away(struct worker *w)
+{
+	struct sigevent ev = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR2 };
+	struct itimerspec its = { .it_value.tv_nsec = MSEC };
+	sigset_t set;
+	timer_t t;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	ev._sigev_un._tid = w->tid;
+	if (timer_create(CLOCK_MONOTONIC, &ev, &t) || timer_settime(t, 0, &its, NULL))
+		return 1;
+	worker_switch_to(w, pair_other(w));
+	return sigwaitinfo(&set, NULL) == SIGUSR2 ? 0 : 2;
+}
+
+static int user_away(struct worker *w)
+{
+	char text[4096], path[64], value[64];
+
+	/* The thread's alone. Back to what it was, or nobody could go on from here. */
+	if (syscall(SYS_setresuid, -1, 65534, -1))
+		return 1;
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", w->tid);
+	read_text(path, text, sizeof(text));
+	if (syscall(SYS_setresuid, -1, 0, -1))
+		return 2;
+	return !text_value(text, "Uid", value, sizeof(value)) || !strstr(value, "65534");
+}
+
+static int errno_away(struct worker *w)
+{
+	errno = 0;
+	close(-1);
+	worker_switch_to(w, pair_other(w));
+	return errno != EBADF;
+}
+
+static __thread long local;
+
+static int local_away(struct worker *w)
+{
+	local = w->tid;
+	worker_switch_to(w, pair_other(w));
+	return local != self_tid();
+}
+
+static int vm_away(struct worker *w)
+{
+	long in = w->tid, out = 0;
+	struct iovec from = { &in, sizeof(in) }, to = { &out, sizeof(out) };
+
+	return process_vm_writev(w->tid, &from, 1, &to, 1, 0) != sizeof(in) || out != in;
+}
+
+static int (*const acts[])(struct worker *w) = {
+	name_away, mask_away, stack_away, pi_away, robust_away, affinity_away, nice_away,
+	timer_away, user_away, errno_away, local_away, vm_away,
+};
+
+static void acts_away(struct worker *w)
+{
+	struct pair *p = w->arg;
+
+	worker_switch_out(w, sched, 0);
+	if (w == &p->w[0]) {
+		w->result = acts[w->stage](w);
+		worker_switch_out(w, sched, 0);
+		return;
+	}
+	/* On the thread of the other one, and back. */
+	for (;;)
+		worker_switch_to(w, pair_other(w));
+}
+
+TEST(calls)
+{
+	unsigned int i;
+
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	for (i = 0; i < ARRAY_SIZE(acts); i++) {
+		struct pair *p = shared_pair();
+		int status;
+		pid_t pid = fork();
+
+		if (!pid) {
+			if (pair_start(p, acts_away))
+				_exit(100);
+			p->w[0].stage = i;
+			if (pair_resume(p, 0) || p->s.reason != UMS_UPCALL_YIELDED)
+				_exit(101);
+			_exit(p->w[0].result);
+		}
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(0, status)
+			TH_LOG("act %u", i);
+	}
+}
+
+/* Who may have contexts, and who not. */
+TEST(registration)
+{
+	struct ums_worker_args a = { .flags = UMS_WORKER_USER_SWITCH };
+	struct worker w = { .flags = UMS_WORKER_USER_SWITCH };
+	struct sched s;
+	struct list l;
+	unsigned long tp;
+	long ret;
+
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	ASSERT_EQ(0, list_open(&l, 2));
+	ASSERT_NE(0, worker_start_pop(&w, &l, ends, NULL));
+	/* With the thread pointer of that worker. */
+	tp = w.tp;
+	ret = NR_UMS_WORKER_ENTER;
+	asm volatile("wrfsbase %1; syscall; wrfsbase %2"
+		     : "+a" (ret)
+		     : "r" (tp), "r" (__builtin_thread_pointer()),
+		       "D" (l.fd), "S" (&a), "d" (sizeof(a))
+		     : "rcx", "r11", "memory");
+	EXPECT_EQ(-EEXIST, ret);
+	EXPECT_EQ(1, l.head->tail);
+
+	/* Nor without an area for restartable sequences. */
+	if (__rseq_size) {
+		void *area = (char *)__builtin_thread_pointer() + __rseq_offset;
+
+		ASSERT_EQ(0, syscall(SYS_rseq, area, 32, RSEQ_FLAG_UNREGISTER, RSEQ_SIG));
+		EXPECT_EQ(-EOPNOTSUPP, ums_worker_enter(l.fd, &a, sizeof(a)));
+		EXPECT_EQ(-EOPNOTSUPP, sched_enter_switching(&s));
+		ASSERT_EQ(0, syscall(SYS_rseq, area, 32, 0, RSEQ_SIG));
+	}
+	EXPECT_EQ(1, l.head->tail);
+
+	/* As often as one likes. */
+	ASSERT_EQ(0, sched_enter_switching(&s));
+	ASSERT_EQ(0, sched_exit(&s));
+	ASSERT_EQ(0, sched_enter_switching(&s));
+	ASSERT_EQ(0, sched_exit(&s));
+	ASSERT_EQ(0, sched_enter(&s));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,648 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Switches in user mode: whatever a context does in the kernel, it does on the thread
+ * that it belongs to, wherever it has run before. See kernel/ums/handoff.c.
+ */
+#include "ums_test.h"
+
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+
+#define WORKERS	4
+
+static struct sched *sched;	/* of the test that runs */
+
+FIXTURE(handoff)
+{
+	struct list l;
+	struct sched s;
+	struct worker w[WORKERS];
+	__u64 id[WORKERS];
+	pid_t tid;
+};
+
+FIXTURE_SETUP(handoff)
+{
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&self->l, WORKERS));
+	self->tid = self_tid();
+	ASSERT_EQ(0, sched_enter_switching(&self->s));
+	sched = &self->s;
+}
+
+FIXTURE_TEARDOWN(handoff)
+{
+}
+
+/* A worker that may be switched in user mode, taken from the list. */
+#define START(self, n, fn) do {						\
+	(self)->w[n].flags = UMS_WORKER_USER_SWITCH;			\
+	(self)->id[n] = worker_start_pop(&(self)->w[n], &(self)->l, fn,	\
+					 (self)->w);			\
+	ASSERT_NE(0, (self)->id[n]);					\
+} while (0)
+
+#define STATE(self, n)	slot_state(&(self)->l, (self)->id[n])
+
+/* Runs a worker through the kernel until it has switched out. */
+#define RUN_TO_SWITCH(self, n) do {					\
+	ASSERT_EQ(0, sched_run(&(self)->s, (self)->id[n], 0));		\
+	ASSERT_EVENT(&(self)->s, UMS_UPCALL_YIELDED, (self)->id[n], 0);	\
+} while (0)
+
+#define RESUME_TO_SWITCH(self, n) do {					\
+	ASSERT_EQ(0, sched_resume(&(self)->s, &(self)->w[n]));		\
+	ASSERT_EVENT(&(self)->s, UMS_UPCALL_YIELDED, (self)->id[n], 0);	\
+} while (0)
+
+#define RESUME_TO_END(self, n) do {					\
+	ASSERT_EQ(0, sched_resume(&(self)->s, &(self)->w[n]));		\
+	ASSERT_EVENT(&(self)->s, UMS_UPCALL_EXITED, (self)->id[n], 0);	\
+} while (0)
+
+static void switches_out(struct worker *w)
+{
+	worker_switch_out(w, sched, 0);
+	w->result = self_tid();
+	worker_switch_out(w, sched, 0);
+	w->stage = 1;
+}
+
+TEST_F(handoff, call_of_the_scheduler)
+{
+	START(self, 0, switches_out);
+	RUN_TO_SWITCH(self, 0);
+	/* On the worker's thread, until this call. */
+	EXPECT_EQ(UMS_STATE_RUNNING, STATE(self, 0));
+	EXPECT_EQ(self->tid, self_tid());
+	EXPECT_EQ(UMS_STATE_EMPTY, STATE(self, 0));
+	EXPECT_EQ(self->tid, self_tid());
+
+	/* On this thread, until its first call. */
+	RESUME_TO_SWITCH(self, 0);
+	EXPECT_EQ(self->w[0].tid, self->w[0].result);
+	EXPECT_EQ(self->tid, self_tid());
+	RESUME_TO_END(self, 0);
+	EXPECT_EQ(1, self->w[0].stage);
+}
+
+TEST_F(handoff, call_on_another_worker)
+{
+	int i;
+
+	for (i = 0; i < WORKERS; i++) {
+		START(self, i, switches_out);
+		RUN_TO_SWITCH(self, i);
+	}
+	for (i = 0; i < WORKERS; i++) {
+		RESUME_TO_SWITCH(self, i);
+		EXPECT_EQ(self->w[i].tid, self->w[i].result);
+	}
+	for (i = 0; i < WORKERS; i++)
+		RESUME_TO_END(self, i);
+	for (i = 0; i < WORKERS; i++)
+		EXPECT_EQ(1, self->w[i].stage);
+}
+
+/* Two workers that switch to each other, and to nobody else. */
+static void ping(struct worker *w)
+{
+	struct worker *all = w->arg;
+	struct worker *other = &all[w == &all[0]];
+
+	worker_switch_out(w, sched, 0);
+	for (w->stage = 0; w->stage < 10000; w->stage++)
+		worker_switch_to(w, other);
+	worker_switch_out(w, sched, 0);
+}
+
+/* Without the kernel, and without it noticing. */
+TEST_F(handoff, many_switches)
+{
+	struct ums_info before, after;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		START(self, i, ping);
+		RUN_TO_SWITCH(self, i);
+	}
+	EXPECT_EQ(self->tid, self_tid());
+	ASSERT_EQ(0, ums_query(UMS_QUERY_WORKER, self->id[0], &before, sizeof(before)));
+	ASSERT_EQ(0, sched_resume(&self->s, &self->w[0]));
+	ASSERT_EVENT(&self->s, UMS_UPCALL_YIELDED, self->id[0], 0);
+	EXPECT_EQ(10000, self->w[0].stage);
+	EXPECT_LE(9999, self->w[1].stage);
+	ASSERT_EQ(0, ums_query(UMS_QUERY_WORKER, self->id[0], &after, sizeof(after)));
+	/* For a preemption now and then, at most. */
+	EXPECT_GT(100, after.handoffs - before.handoffs);
+	RESUME_TO_SWITCH(self, 1);
+	RESUME_TO_END(self, 0);
+	RESUME_TO_END(self, 1);
+}
+
+static void ping_calls(struct worker *w)
+{
+	struct worker *all = w->arg;
+	struct worker *other = &all[w == &all[0]];
+
+	worker_switch_out(w, sched, 0);
+	for (w->stage = 0; w->stage < 1000; w->stage++) {
+		if (self_tid() != w->tid)
+			w->result++;
+		worker_switch_to(w, other);
+	}
+	worker_switch_out(w, sched, 0);
+}
+
+/* Each call on the right thread, and most of them made in place. */
+TEST_F(handoff, many_calls)
+{
+	struct ums_info info;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		START(self, i, ping_calls);
+		RUN_TO_SWITCH(self, i);
+	}
+	RESUME_TO_SWITCH(self, 0);
+	RESUME_TO_SWITCH(self, 1);
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(0, self->w[i].result);
+		EXPECT_EQ(1000, self->w[i].stage);
+		ASSERT_EQ(0, ums_query(UMS_QUERY_WORKER, self->id[i], &info, sizeof(info)));
+		EXPECT_LE(998, info.handoffs);
+		EXPECT_LE(900, info.in_place);
+		EXPECT_GE(info.handoffs, info.in_place);
+	}
+	RESUME_TO_END(self, 0);
+	RESUME_TO_END(self, 1);
+}
+
+static void reads(struct worker *w)
+{
+	char c;
+
+	worker_switch_out(w, sched, 0);
+	w->result = read(w->fd[0], &c, 1);
+	w->stage = 1;
+	worker_switch_out(w, sched, 0);
+}
+
+/* It is the worker that blocks, not its carrier. */
+TEST_F(handoff, blocks)
+{
+	START(self, 0, reads);
+	START(self, 1, switches_out);
+	ASSERT_EQ(0, pipe(self->w[0].fd));
+	RUN_TO_SWITCH(self, 0);
+	RUN_TO_SWITCH(self, 1);
+	/* On the thread of the second one. */
+	ASSERT_EQ(0, sched_resume(&self->s, &self->w[0]));
+	ASSERT_EVENT(&self->s, UMS_UPCALL_BLOCKED, self->id[0], SYS_read);
+	EXPECT_EQ(UMS_STATE_EMPTY, STATE(self, 1));
+	EXPECT_EQ(self->tid, self_tid());
+	ASSERT_EQ(1, write(self->w[0].fd[1], "x", 1));
+	ASSERT_EQ(self->id[0], list_pop_wait(&self->l));
+	RUN_TO_SWITCH(self, 0);
+	EXPECT_EQ(1, self->w[0].result);
+	RESUME_TO_END(self, 0);
+	RESUME_TO_SWITCH(self, 1);
+	RESUME_TO_END(self, 1);
+}
+
+static void touches(struct worker *w)
+{
+	struct rusage before, after;
+	char *page;
+
+	munlockall();
+	page = mmap(NULL, 4096 * 4, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	getrusage(RUSAGE_THREAD, &before);
+	worker_switch_out(w, sched, 0);
+	page[0] = 1;
+	worker_switch_out(w, sched, 0);
+	page[4096] = 1;
+	getrusage(RUSAGE_THREAD, &after);
+	w->result = after.ru_minflt - before.ru_minflt;
+	worker_switch_out(w, sched, 0);
+}
+
+TEST_F(handoff, page_faults)
+{
+	START(self, 0, touches);
+	START(self, 1, switches_out);
+	RUN_TO_SWITCH(self, 0);
+	RUN_TO_SWITCH(self, 1);
+	RESUME_TO_SWITCH(self, 0);
+	/* It went home for it, and stayed there. */
+	EXPECT_EQ(UMS_STATE_RUNNING, STATE(self, 0));
+	EXPECT_EQ(UMS_STATE_EMPTY, STATE(self, 1));
+	EXPECT_EQ(self->tid, self_tid());
+	RESUME_TO_SWITCH(self, 0);
+	EXPECT_LE(2, self->w[0].result);
+	RESUME_TO_SWITCH(self, 1);
+	RESUME_TO_END(self, 0);
+	RESUME_TO_END(self, 1);
+}
+
+/* A synchronous signal: the thread, the address, and the registers are the worker's. */
+static struct {
+	int sig;
+	pid_t tid;
+	void *addr;
+	unsigned long ip;
+} caught;
+
+static void catches(int sig, siginfo_t *info, void *arg)
+{
+	ucontext_t *uc = arg;
+
+	caught.sig = sig;
+	caught.tid = self_tid();
+	caught.addr = info->si_addr;
+	caught.ip = uc->uc_mcontext.gregs[REG_RIP];
+	if (sig != SIGTRAP)
+		uc->uc_mcontext.gregs[REG_RIP] = uc->uc_mcontext.gregs[REG_RCX];
+}
+
+static const int faults[] = { SIGSEGV, SIGILL, SIGFPE, SIGTRAP };
+
+static void faults_away(struct worker *w)
+{
+	worker_switch_out(w, sched, 0);
+	switch (faults[w->stage]) {
+	case SIGSEGV:
+		asm volatile("lea 1f(%%rip), %%rcx; movb $0, 0x123; 1:" ::: "rcx", "memory");
+		break;
+	case SIGILL:
+		asm volatile("lea 1f(%%rip), %%rcx; ud2; 1:" ::: "rcx", "memory");
+		break;
+	case SIGFPE:
+		asm volatile("lea 1f(%%rip), %%rcx; xor %%eax, %%eax; xor %%edx, %%edx;"
+			     "idiv %%eax; 1:" ::: "rax", "rcx", "rdx", "memory");
+		break;
+	case SIGTRAP:
+		asm volatile("int3" ::: "memory");
+		break;
+	}
+	w->result = 1;
+	worker_switch_out(w, sched, 0);
+}
+
+TEST_F(handoff, exceptions)
+{
+	struct sigaction sa = { .sa_sigaction = catches, .sa_flags = SA_SIGINFO };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(faults); i++) {
+		memset(&self->w[0], 0, sizeof(self->w[0]));
+		memset(&self->w[1], 0, sizeof(self->w[1]));
+		memset(&caught, 0, sizeof(caught));
+		ASSERT_EQ(0, sigaction(faults[i], &sa, NULL));
+		self->w[0].stage = i;
+		START(self, 0, faults_away);
+		START(self, 1, switches_out);
+		RUN_TO_SWITCH(self, 0);
+		RUN_TO_SWITCH(self, 1);
+		RESUME_TO_SWITCH(self, 0);
+		EXPECT_EQ(1, self->w[0].result);
+		EXPECT_EQ(faults[i], caught.sig);
+		EXPECT_EQ(self->w[0].tid, caught.tid);
+		if (faults[i] == SIGSEGV) {
+			EXPECT_EQ((void *)0x123, caught.addr);
+		} else if (faults[i] != SIGTRAP) {
+			EXPECT_EQ(caught.ip, (unsigned long)caught.addr);
+		}
+		EXPECT_EQ(self->tid, self_tid());
+		RESUME_TO_SWITCH(self, 1);
+		RESUME_TO_END(self, 0);
+		RESUME_TO_END(self, 1);
+		pthread_join(self->w[0].thread, NULL);
+		pthread_join(self->w[1].thread, NULL);
+	}
+}
+
+/* Vector registers, which a system call keeps, and what they hold. */
+static inline void set_xmm(unsigned long v)
+{
+	asm volatile("movq %0, %%xmm8; punpcklqdq %%xmm8, %%xmm8; movdqa %%xmm8, %%xmm15"
+		     :: "r" (v) : "xmm8", "xmm15");
+}
+
+static inline long call_with_xmm(long nr, unsigned long v, unsigned long *lost)
+{
+	unsigned long a, b;
+	long ret = nr;
+
+	asm volatile("movq %[v], %%xmm8; punpcklqdq %%xmm8, %%xmm8; movdqa %%xmm8, %%xmm15;"
+		     "syscall;"
+		     "movq %%xmm8, %[a]; psrldq $8, %%xmm15; movq %%xmm15, %[b]"
+		     : "+a" (ret), [a] "=&r" (a), [b] "=&r" (b)
+		     : [v] "r" (v)
+		     : "rcx", "r11", "xmm8", "xmm15", "memory");
+	*lost += (a != v) + (b != v);
+	return ret;
+}
+
+static void keeps_vectors(struct worker *w)
+{
+	struct worker *all = w->arg;
+	struct worker *other = &all[w == &all[0]];
+	unsigned long lost = 0;
+
+	worker_switch_out(w, sched, 0);
+	for (w->stage = 0; w->stage < 1000; w->stage++) {
+		if (call_with_xmm(SYS_gettid, w->id * 7919 + w->stage, &lost) != w->tid)
+			lost++;
+		set_xmm(0);
+		worker_switch_to(w, other);
+	}
+	w->result = lost;
+	worker_switch_out(w, sched, 0);
+}
+
+TEST_F(handoff, vector_registers)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		START(self, i, keeps_vectors);
+		RUN_TO_SWITCH(self, i);
+	}
+	RESUME_TO_SWITCH(self, 0);
+	RESUME_TO_SWITCH(self, 1);
+	EXPECT_EQ(0, self->w[0].result);
+	EXPECT_EQ(0, self->w[1].result);
+	RESUME_TO_END(self, 0);
+	RESUME_TO_END(self, 1);
+}
+
+static void spins_away(struct worker *w)
+{
+	worker_switch_out(w, sched, 0);
+	STORE(w->stage, 1);
+	/* The clock is read in the vDSO. */
+	w->result = SPIN_FOR(LOAD(w->stage) == 2);
+	worker_switch_out(w, sched, 0);
+}
+
+static void *preempts(void *arg)
+{
+	struct worker *w = arg;
+	long ret = -1;
+
+	if (WAIT_FOR(LOAD(w->stage) == 1))
+		ret = ums_preempt(w->id, 0);
+	return (void *)ret;
+}
+
+static void *preempts_carrier(void *arg)
+{
+	struct worker *w = arg;
+	long ret = -1;
+
+	if (WAIT_FOR(LOAD(w[0].stage) == 1))
+		ret = ums_preempt(w[1].id, 0);
+	STORE(w[0].stage, 2);
+	return (void *)ret;
+}
+
+/* By its own id, though the kernel sees another one run. */
+TEST_F(handoff, preempted)
+{
+	pthread_t t;
+	void *ret;
+
+	START(self, 0, spins_away);
+	START(self, 1, switches_out);
+	RUN_TO_SWITCH(self, 0);
+	RUN_TO_SWITCH(self, 1);
+	ASSERT_EQ(0, thread_start(&t, preempts, &self->w[0]));
+	ASSERT_EQ(0, sched_resume(&self->s, &self->w[0]));
+	ASSERT_EVENT(&self->s, UMS_UPCALL_PREEMPTED, self->id[0], UMS_PREEMPT_ASKED);
+	ASSERT_EQ(0, pthread_join(t, &ret));
+	EXPECT_EQ(NULL, ret);
+	ASSERT_EQ(self->id[0], list_pop(&self->l));
+	STORE(self->w[0].stage, 2);
+	RUN_TO_SWITCH(self, 0);
+	EXPECT_EQ(1, self->w[0].result);
+	RESUME_TO_SWITCH(self, 1);
+	RESUME_TO_END(self, 0);
+	RESUME_TO_END(self, 1);
+}
+
+/* The carrier itself is asked to stop: that waits for its context. */
+TEST_F(handoff, preempted_while_carrier)
+{
+	pthread_t t;
+	void *ret;
+
+	START(self, 0, spins_away);
+	START(self, 1, switches_out);
+	RUN_TO_SWITCH(self, 0);
+	RUN_TO_SWITCH(self, 1);
+	self->w[1].stage = 0;
+	ASSERT_EQ(0, thread_start(&t, preempts_carrier, self->w));
+	RESUME_TO_SWITCH(self, 0);
+	EXPECT_EQ(1, self->w[0].result);
+	ASSERT_EQ(0, pthread_join(t, &ret));
+	EXPECT_EQ(NULL, ret);
+	/* It may have been nobody's carrier any more, for a preemption in between. */
+	EXPECT_EQ(UMS_STATE_EMPTY, STATE(self, 1));
+	EXPECT_EQ(UMS_ATTN_PREEMPT, list_slot(&self->l, self->id[1])->attention);
+	/* With its next call. */
+	ASSERT_EQ(0, sched_resume(&self->s, &self->w[1]));
+	ASSERT_EVENT(&self->s, UMS_UPCALL_PREEMPTED, self->id[1], UMS_PREEMPT_ASKED);
+	EXPECT_EQ(0, list_slot(&self->l, self->id[1])->attention);
+	ASSERT_EQ(self->id[1], list_pop(&self->l));
+	RUN_TO_SWITCH(self, 1);
+	RESUME_TO_END(self, 0);
+	RESUME_TO_END(self, 1);
+}
+
+static int handled;
+static pid_t handled_by;
+
+static void handles(int sig)
+{
+	handled_by = self_tid();
+	INC(handled);
+}
+
+static void *sends(void *arg)
+{
+	struct worker *w = arg;
+	long ret = -1;
+
+	if (WAIT_FOR(LOAD(w->stage) == 1))
+		ret = syscall(SYS_tgkill, getpid(), w->tid, SIGUSR1);
+	if (!WAIT_FOR(LOAD(handled)))
+		ret = -2;
+	STORE(w->stage, 2);
+	return (void *)ret;
+}
+
+/* It runs on the thread of another worker when the signal comes. */
+TEST_F(handoff, signal_while_away)
+{
+	pthread_t t;
+	void *ret;
+
+	signal(SIGUSR1, handles);
+	START(self, 0, spins_away);
+	START(self, 1, switches_out);
+	RUN_TO_SWITCH(self, 0);
+	RUN_TO_SWITCH(self, 1);
+	RESUME_TO_SWITCH(self, 1);
+	ASSERT_EQ(0, thread_start(&t, sends, &self->w[0]));
+	RESUME_TO_SWITCH(self, 0);
+	EXPECT_EQ(1, self->w[0].result);
+	EXPECT_EQ(1, handled);
+	EXPECT_EQ(self->w[0].tid, handled_by);
+	ASSERT_EQ(0, pthread_join(t, &ret));
+	EXPECT_EQ(NULL, ret);
+	RESUME_TO_END(self, 1);
+	RESUME_TO_END(self, 0);
+}
+
+/* Its context is saved when the signal comes: it waits, and its slot says so. */
+TEST_F(handoff, signal_while_saved)
+{
+	signal(SIGUSR1, handles);
+	START(self, 0, switches_out);
+	RUN_TO_SWITCH(self, 0);
+	EXPECT_EQ(0, list_slot(&self->l, self->id[0])->attention);
+	ASSERT_EQ(0, syscall(SYS_tgkill, getpid(), self->w[0].tid, SIGUSR1));
+	EXPECT_TRUE(WAIT_FOR(LOAD(list_slot(&self->l, self->id[0])->attention) &
+			     UMS_ATTN_SIGNAL));
+	EXPECT_EQ(0, handled);
+	/* With its next call. */
+	RESUME_TO_SWITCH(self, 0);
+	EXPECT_EQ(1, handled);
+	EXPECT_EQ(self->w[0].tid, handled_by);
+	EXPECT_EQ(0, list_slot(&self->l, self->id[0])->attention);
+	RESUME_TO_END(self, 0);
+}
+
+/*
+ * Thread pointers that name nobody who could go on here: in a process of its own, which
+ * is killed for it.
+ */
+static void *plain_thread(void *arg)
+{
+	STORE(*(unsigned long *)arg, (unsigned long)__builtin_thread_pointer());
+	pause();
+	return NULL;
+}
+
+static void yields(struct worker *w)
+{
+	ums_yield(0, 0);
+}
+
+enum forgery { NOTHING, GARBAGE, ZERO_PAGE, HELD_WORKER, PLAIN_THREAD, ENDED_WORKER, FORGERIES };
+
+static unsigned long forge(enum forgery how, struct worker *held, struct worker *ended)
+{
+	static unsigned long tp;
+	pthread_t t;
+
+	switch (how) {
+	case GARBAGE:
+		return 0x123450000;
+	case ZERO_PAGE:
+		return (unsigned long)mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+					   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	case HELD_WORKER:
+		return held->tp;
+	case PLAIN_THREAD:
+		if (thread_start(&t, plain_thread, &tp) || !WAIT_FOR(LOAD(tp)))
+			_exit(2);
+		return tp;
+	case ENDED_WORKER:
+		return ended->tp;
+	default:
+		return (unsigned long)__builtin_thread_pointer();
+	}
+}
+
+/* Only assembler from here to the end: there is no thread that C could count on. */
+static void call_as(unsigned long tp)
+{
+	long ret = SYS_getppid;
+
+	asm volatile("wrfsbase %1; syscall; wrfsbase %2"
+		     : "+a" (ret)
+		     : "r" (tp), "r" (__builtin_thread_pointer())
+		     : "rcx", "r11", "memory");
+}
+
+static void fault_as(unsigned long tp)
+{
+	asm volatile("wrfsbase %0; movb $0, 0x123" :: "r" (tp) : "memory");
+}
+
+static unsigned long forged_tp;
+static void (*forged_act)(unsigned long tp);
+
+static void forges(struct worker *w)
+{
+	forged_act(forged_tp);
+	w->stage = 1;
+}
+
+static int forge_in_child(enum forgery how, bool by_worker, void (*act)(unsigned long tp))
+{
+	struct worker held = { .flags = UMS_WORKER_USER_SWITCH };
+	struct worker ended = { .flags = UMS_WORKER_USER_SWITCH };
+	struct worker forger = { .flags = UMS_WORKER_USER_SWITCH };
+	struct list l;
+	struct sched s;
+	int status;
+	pid_t pid;
+	__u64 id;
+
+	pid = fork();
+	if (pid > 0)
+		return waitpid(pid, &status, 0) == pid ? status : -1;
+	if (pid || list_open(&l, 4) || sched_enter_switching(&s))
+		_exit(2);
+	if (!worker_start_pop(&held, &l, yields, NULL))
+		_exit(2);
+	id = worker_start_pop(&ended, &l, yields, NULL);
+	if (!id || worker_run_to_end(&s, &l, id))
+		_exit(2);
+	forged_tp = forge(how, &held, &ended);
+	forged_act = act;
+	if (by_worker) {
+		id = worker_start_pop(&forger, &l, forges, NULL);
+		_exit(!id || worker_run_to_end(&s, &l, id) || !forger.stage);
+	}
+	act(forged_tp);
+	_exit(0);
+}
+
+TEST(forged)
+{
+	int how, by;
+
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	for (by = 0; by < 2; by++) {
+		/* What is done by those that are killed works without a forgery. */
+		EXPECT_EQ(0, forge_in_child(NOTHING, by, call_as));
+		for (how = GARBAGE; how < FORGERIES; how++) {
+			EXPECT_EQ(SIGSEGV, forge_in_child(how, by, call_as) & 0x7f)
+				TH_LOG("%d by %d", how, by);
+			EXPECT_EQ(SIGSEGV, forge_in_child(how, by, fault_as) & 0x7f)
+				TH_LOG("%d by %d", how, by);
+		}
+	}
+}
+
+TEST_HARNESS_MAIN
