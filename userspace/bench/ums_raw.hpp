@@ -23,6 +23,7 @@
 #define SYS_ums_execute 553
 #define SYS_ums_yield 554
 #define SYS_ums_wait 555
+#define SYS_ums_query 557
 #endif
 
 namespace bench::ums {
@@ -98,10 +99,14 @@ using entry = void (*)(__u64 reason, id worker, __u64 detail, __u64, __u64 arg);
 
 inline void yield() { syscall(SYS_ums_yield, 0, 0); }
 
+// UMS_WORKER_USER_SWITCH, for programs that switch in user mode, or could.
+inline __u64 user_switch;
+
 // First thing in a thread that is to be a worker; returns when first executed.
 inline void become_worker()
 {
 	ums_worker_args args{};
+	args.flags = user_switch;
 	must(syscall(SYS_ums_worker_enter, list().fd, arg(&args), sizeof args), "ums_worker_enter");
 }
 
@@ -115,6 +120,8 @@ inline void *after_scheduling[5];
 	if (__builtin_setjmp(after_scheduling))
 		return;
 	ums_scheduler_args args{};
+	static_assert(UMS_SCHEDULER_USER_SWITCH == UMS_WORKER_USER_SWITCH);
+	args.flags = user_switch;
 	args.entry = reinterpret_cast<__u64>(upcall);
 	args.stack = reinterpret_cast<__u64>(stack);
 	args.stack_size = sizeof stack;
