@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "context.hpp"
 #include "throw_error.hpp"
 
 namespace ums {
@@ -37,8 +38,10 @@ namespace detail {
 
 list_pages::~list_pages()
 {
-	if (map.header)
-		munmap(map.header, map.size);
+	if (!map.header)
+		return;
+	remove_slots(number, map.slots);
+	munmap(map.header, map.size);
 }
 
 } // namespace detail
@@ -50,6 +53,8 @@ completion_list::completion_list(std::uint32_t max_workers) : pages_(std::make_s
 	if (ret < 0)
 		detail::throw_error(-ret, "ums_create");
 	fd_ = pages_->map.fd;
+	pages_->number = pages_->map.header->list_nr;
+	detail::add_slots(pages_->number, pages_->map.slots, max_workers);
 }
 
 completion_list::completion_list(completion_list &&other) noexcept

@@ -175,6 +175,7 @@ struct spawned {
 	std::shared_ptr<detail::list_pages> pages;
 	int list_fd;
 	detail::loop_entry *entry;
+	bool user_switch;
 	std::function<void()> not_a_worker;
 };
 
@@ -186,7 +187,7 @@ void *spawned_main(void *argument)
 
 	detail::name_this_thread(data->name);
 	const long id = detail::become_worker(data->list_fd, data->pages,
-					      reinterpret_cast<std::uint64_t>(data->entry));
+					      reinterpret_cast<std::uint64_t>(data->entry), data->user_switch);
 	data->pages.reset();
 	data->body->run(std::move(data->token));
 	if (id < 0) {
@@ -203,6 +204,7 @@ void run_loop::start(const spawn_options &opts, std::unique_ptr<detail::body> bo
 	auto data = std::make_unique<spawned>();
 	data->body = std::move(body);
 	data->name = opts.name;
+	data->user_switch = impl_->opts.user_switch;
 	data->token = impl_->stop.get_token();
 
 	impl_->hold();
@@ -270,7 +272,7 @@ void run_loop::run()
 			if (named)
 				detail::name_this_thread("ums-sched-" + std::to_string(i));
 			detail::registry::register_thread();
-			scheduler me;
+			scheduler me({.user_switch = impl_->opts.user_switch});
 			ready.arrive_and_wait();
 			if (failed)
 				return;

@@ -32,6 +32,7 @@ namespace detail {
 // list, as an ordinary thread, does not step on unmapped memory.
 struct list_pages {
 	ums_list map{};
+	std::uint32_t number = 0;		// the pages themselves are not there after fork()
 	std::atomic<std::uint32_t> reserved{0}; // places promised to ums::worker objects
 	std::atomic<bool> closing{false};	// close() was called; the kernel's word for it comes later
 

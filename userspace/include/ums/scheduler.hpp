@@ -50,12 +50,15 @@ struct event {
 
 namespace detail {
 
-// Shared with the assembly: the saved stack pointer of run(), and the upcall that ended it.
+// Shared with the assembly: the saved stack pointer of run(), and the upcall that ended it; and what a switch in
+// user mode needs to come back to it.
 struct upcall_context {
 	void *stack_pointer = nullptr;
 	std::uint64_t reason = 0;
 	std::uint64_t worker = 0;
 	std::uint64_t detail = 0;
+	void *thread_pointer = nullptr; // null: it is not to be switched to
+	void *rseq = nullptr;
 };
 
 } // namespace detail
@@ -77,10 +80,26 @@ public:
 	/// Bytes for upcalls, which need next to nothing, and for signal handlers on top of them.
 	static constexpr std::size_t default_stack_size = 64 * 1024;
 
+	struct options {
+		std::size_t upcall_stack_size = default_stack_size;
+
+		/// Workers that have this option, too, yield and are resumed in user mode, without a system call,
+		/// where the machine allows it (UMS_FEATURE_USER_SWITCH, and the rseq area that the C library
+		/// registers). Not for threads that differ in credentials or seccomp filters, or that use
+		/// shadow stacks, AMX, the GS base or protection keys: see "Switching in user mode" in ums.rst.
+		/// Such a worker that has yielded is with its scheduler until that resumes it: closing the list
+		/// does not free it, its state is not ready, and under another scheduler it can run once its
+		/// thread carries nobody (errc::running until then). To have two schedulers run it at the same
+		/// time is not found out.
+		bool user_switch = false;
+	};
+
 	/// The calling thread becomes a scheduler. A guard page lies below the upcall stack.
 	/// Throws std::system_error: device_or_resource_busy (it is a worker or a scheduler already),
 	/// function_not_supported, operation_not_permitted, not_enough_memory.
-	explicit scheduler(std::size_t upcall_stack_size = default_stack_size);
+	explicit scheduler(const options &opts);
+	explicit scheduler(std::size_t upcall_stack_size) : scheduler(options{.upcall_stack_size = upcall_stack_size}) {}
+	scheduler() : scheduler(options{}) {}
 
 	scheduler(const scheduler &) = delete;
 	scheduler &operator=(const scheduler &) = delete;
@@ -109,8 +128,10 @@ public:
 
 private:
 	long enter_kernel(long nr, const void *first, long second, long third) noexcept;
+	long resume(ums_slot &slot, worker_id id, std::chrono::nanoseconds::rep slice) noexcept;
 
 	detail::upcall_context context_;
+	std::uint32_t tid_ = 0;
 	std::byte *stack_ = nullptr; // with the guard page
 	std::size_t stack_size_ = 0;
 };

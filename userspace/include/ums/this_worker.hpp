@@ -20,8 +20,9 @@ UMS_EXPORT bool is_worker() noexcept;
 
 /// Gives the processor to the scheduler, whose run() returns reason::yielded with @p argument. The worker is
 /// on no list then: the scheduler that got the event owns it and decides when it goes on; returns when it
-/// does. (On Windows a yielded thread was lost unless the scheduler knew to queue it; run_loop does.) Throws
-/// std::system_error: operation_not_permitted when the caller is no worker.
+/// does. (On Windows a yielded thread was lost unless the scheduler knew to queue it; run_loop does.) No system
+/// call, where scheduler::run() needs none. Throws std::system_error: operation_not_permitted when the caller is
+/// no worker.
 UMS_EXPORT void yield(std::uint64_t argument = 0);
 
 /// The same, but the worker is on its completion list when run() returns, and must be taken from there.

@@ -98,6 +98,7 @@ public:
 		std::string name = {};	     ///< of the thread; 15 bytes are kept
 		std::size_t stack_size = 0;  ///< bytes; 0: the default of pthread_create(3)
 		std::uint64_t user_data = 0; ///< for completion_list::user_data()
+		bool user_switch = false;    ///< as in scheduler::options
 	};
 
 	/// No worker.

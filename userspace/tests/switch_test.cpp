@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT
+//
+// Yields and runs that switch in user mode: whatever a thread has is still its own, on whatever thread the kernel
+// believed it to be before. Where the machine cannot, the same is tested of the system calls.
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <thread>
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/rseq.h>
+
+#include "helpers.hpp"
+
+using test::run;
+using test::run_all;
+using ums::reason;
+
+namespace {
+
+const ums::scheduler::options switching{.user_switch = true};
+const ums::worker::options may_switch{.user_switch = true};
+
+bool in_user_mode()
+{
+	return ums::probe().has(UMS_FEATURE_USER_SWITCH) && __rseq_size;
+}
+
+// Runs workers in turn until all have ended.
+void take_turns(ums::scheduler &me, ums::completion_list &list, unsigned n)
+{
+	std::vector<ums::worker_id> ready;
+	while (n > 0) {
+		while (auto id = list.try_pop())
+			ready.push_back(*id);
+		if (ready.empty())
+			ready.push_back(list.pop());
+		std::vector<ums::worker_id> next;
+		for (const auto id : ready) {
+			const auto e = me.run(id);
+			if (e.reason == reason::yielded)
+				next.push_back(id);
+			else if (e.is_last())
+				n--;
+		}
+		ready.swap(next);
+	}
+}
+
+thread_local long mine;
+
+} // namespace
+
+// If they silently went through the kernel, all other tests would pass.
+TEST(Switch, TheKernelDoesNotSeeThem)
+{
+	ums::completion_list list(2);
+	ums::scheduler me(switching);
+	std::array<ums::worker, 2> w;
+	for (auto &worker : w)
+		worker = ums::worker(list, may_switch, [] {
+			for (int i = 0; i < 10'000; i++)
+				ums::this_worker::yield();
+		});
+	const auto before = ums::query_thread();
+	take_turns(me, list, 2);
+	const auto after = ums::query_thread();
+	EXPECT_EQ(after.yields - before.yields, in_user_mode() ? 0U : 20'000U);
+	if (in_user_mode()) {
+		// Some blocks and preemptions at most.
+		EXPECT_LT(after.executes - before.executes, 200U);
+	}
+}
+
+TEST(Switch, EachCallIsMadeByItsOwnThread)
+{
+	constexpr int n = 8, rounds = 200;
+	ums::completion_list list(n);
+	ums::scheduler me(switching);
+	const auto tid = gettid();
+	std::vector<ums::worker> workers;
+	std::atomic<int> wrong{0}, handoffs{0};
+	for (int k = 0; k < n; k++)
+		workers.emplace_back(list, may_switch, [&, k] {
+			const auto own = gettid();
+			mine = k;
+			for (int i = 0; i < rounds; i++) {
+				errno = k;
+				ums::this_worker::yield();
+				wrong += errno != k || mine != k;
+				// Not every time, so that it is resumed on others' threads, too.
+				if ((i + k) % 3 == 0)
+					wrong += gettid() != own;
+			}
+			handoffs += static_cast<int>(ums::query(ums::this_worker::get_id()).handoffs);
+		});
+	take_turns(me, list, n);
+	EXPECT_EQ(gettid(), tid);
+	EXPECT_EQ(wrong, 0);
+	if (in_user_mode()) {
+		EXPECT_GT(handoffs, n * rounds / 6);
+	}
+}
+
+// A counter for each processor, incremented as librseq does: without an atomic operation, in a critical section. A
+// wrong cpu_id, or a section that is not restarted, loses some.
+namespace {
+
+struct alignas(64) counter {
+	std::uint64_t n;
+};
+std::array<counter, 1024> counters;
+
+void increment(void *area)
+{
+	asm volatile(R"(
+		.pushsection __rseq_cs, "aw"
+		.balign 32
+	1:	.long 0, 0
+		.quad 3f, 4f - 3f, 5f
+		.popsection
+	2:	lea 1b(%%rip), %%rax
+		mov %%rax, 8(%[area])
+	3:	mov 4(%[area]), %%eax
+		shl $6, %%rax
+		add %[counters], %%rax
+		mov (%%rax), %%rdx
+		inc %%rdx
+		mov %%rdx, (%%rax)
+	4:
+		.pushsection .text.increment_failure, "ax"
+		.byte 0x0f, 0xb9, 0x3d
+		.long 0x53053053
+	5:	jmp 2b
+		.popsection
+	)"
+		     :
+		     : [area] "r"(area), [counters] "r"(counters.data())
+		     : "rax", "rdx", "memory", "cc");
+}
+
+} // namespace
+
+TEST(Switch, CountersOfProcessorsLoseNothing)
+{
+	if (!__rseq_size)
+		GTEST_SKIP() << "no rseq";
+	constexpr int schedulers = 3, workers_each = 4, rounds = 20'000;
+	counters = {};
+	std::atomic<int> wrong_cpu{0};
+	std::vector<std::jthread> threads;
+	const auto cpus = std::thread::hardware_concurrency();
+	for (int s = 0; s < schedulers; s++)
+		threads.emplace_back([&, s] {
+			ums::completion_list list(workers_each);
+			ums::scheduler me(switching);
+			std::vector<ums::worker> workers;
+			for (int k = 0; k < workers_each; k++)
+				workers.emplace_back(list, may_switch, [&, s, k] {
+					auto *area = static_cast<char *>(__builtin_thread_pointer()) + __rseq_offset;
+					for (int i = 0; i < rounds; i++) {
+						increment(area);
+						if (i % 4 == 3)
+							ums::this_worker::yield();
+						// Now and then to another processor.
+						if (i % 1000 == 999) {
+							cpu_set_t set;
+							CPU_ZERO(&set);
+							const auto to = static_cast<unsigned>(i / 1000 + s + k) % cpus;
+							CPU_SET(to, &set);
+							sched_setaffinity(0, sizeof set, &set);
+							wrong_cpu += sched_getcpu() != static_cast<int>(to);
+						}
+					}
+				});
+			take_turns(me, list, workers_each);
+		});
+	threads.clear();
+	std::uint64_t sum = 0;
+	for (const auto &c : counters)
+		sum += c.n;
+	EXPECT_EQ(sum, std::uint64_t{schedulers} * workers_each * rounds);
+	EXPECT_EQ(wrong_cpu, 0);
+}
+
+// A worker that has yielded to one scheduler goes on under another one, once its thread carries nobody.
+TEST(Switch, FromOneSchedulerToAnother)
+{
+	ums::completion_list list(2);
+	std::atomic<int> turn{0};
+	ums::worker a(list, may_switch, [] { ums::this_worker::yield(); }), b(list, may_switch, [] { ums::this_worker::yield(); });
+	std::array<ums::worker_id, 2> ids{};
+	std::jthread first([&] {
+		ums::scheduler me(switching);
+		for (auto &id : ids) {
+			id = list.pop();
+			EXPECT_EQ(run(me, list, id).reason, reason::yielded);
+		}
+		gettid(); // goes home for this call
+		turn = 1;
+		turn.notify_all();
+		turn.wait(1);
+	});
+	std::jthread second([&] {
+		turn.wait(0);
+		ums::scheduler me(switching);
+		for (const auto id : ids)
+			EXPECT_EQ(run(me, list, id).reason, reason::exited);
+		turn = 2;
+		turn.notify_all();
+	});
+}
+
+// Saved, it does not belong to whoever has the slot afterwards.
+TEST(Switch, AnOldIdIsNotTheNewWorker)
+{
+	ums::completion_list list(1);
+	ums::scheduler me(switching);
+	ums::worker w(list, may_switch, [] {});
+	const auto old = list.pop();
+	EXPECT_EQ(run(me, list, old).reason, reason::exited);
+	w.join();
+	w = ums::worker(list, may_switch, [] { ums::this_worker::yield(); });
+	const auto id = list.pop();
+	EXPECT_EQ(run(me, list, id).reason, reason::yielded);
+	std::error_code ec;
+	EXPECT_EQ(me.run(old, {}, ec).reason, reason::none);
+	EXPECT_EQ(ec, ums::errc::ended);
+	EXPECT_EQ(run(me, list, id).reason, reason::exited);
+}
+
+namespace {
+
+std::atomic<int> signals{0};
+std::atomic<pid_t> signalled{0};
+
+void count_signal(int)
+{
+	signals++;
+	signalled = gettid();
+}
+
+} // namespace
+
+// It has a signal while it waits, and takes it when it goes on.
+TEST(Switch, ASignalForOneThatWaits)
+{
+	struct sigaction sa{};
+	sa.sa_handler = count_signal;
+	ASSERT_EQ(sigaction(SIGUSR1, &sa, nullptr), 0);
+	ums::completion_list list(1);
+	ums::scheduler me(switching);
+	pid_t tid = 0;
+	int during = -1;
+	ums::worker w(list, may_switch, [&] {
+		tid = gettid();
+		ums::this_worker::yield();
+		during = signals;
+	});
+	const auto id = list.pop();
+	EXPECT_EQ(run(me, list, id).reason, reason::yielded);
+	signals = 0;
+	ASSERT_EQ(pthread_kill(w.native_handle(), SIGUSR1), 0);
+	usleep(1000);
+	EXPECT_EQ(signals, in_user_mode() ? 0 : signals.load());
+	EXPECT_EQ(run(me, list, id).reason, reason::exited);
+	EXPECT_EQ(during, 1);
+	EXPECT_EQ(signalled, tid);
+}
+
+// Exceptions find their way through frames that have been switched away from.
+TEST(Switch, ExceptionsPass)
+{
+	ums::completion_list list(2);
+	ums::scheduler me(switching);
+	std::atomic<int> caught{0};
+	std::array<ums::worker, 2> w;
+	for (auto &worker : w)
+		worker = ums::worker(list, may_switch, [&] {
+			for (int i = 0; i < 10; i++) {
+				try {
+					ums::this_worker::yield();
+					throw i;
+				} catch (int n) {
+					ums::this_worker::yield();
+					caught += n == i;
+				}
+			}
+		});
+	take_turns(me, list, 2);
+	EXPECT_EQ(caught, 20);
+}
