@@ -37,7 +37,7 @@ as_root() {
 
 # with_progress LABEL LOG COUNTER COMMAND...: run COMMAND with its output in LOG and say every
 # ten seconds how far it is. COUNTER is a shell command that prints the progress, or empty.
-# When COMMAND fails, the end of LOG is shown, unless quiet_failure=1.
+# When COMMAND fails, the first errors in LOG and its end are shown, unless quiet_failure=1.
 with_progress() {
 	local label=$1 log=$2 counter=$3 pid rc=0 start=$SECONDS ticks=0
 	shift 3
@@ -59,7 +59,9 @@ with_progress() {
 	wait "$pid" || rc=$?
 	trap - INT TERM HUP
 	if [ "$rc" != 0 ] && [ "${quiet_failure:-0}" = 0 ]; then
-		say "$ums_name: $label failed; the last 30 lines of $log:"
+		say "$ums_name: $label failed; the first errors and the last 30 lines of $log:"
+		# Of several compilers at work, the others go on for a while.
+		grep -E -m 5 -A 4 'error: |undefined reference' "$log" >&2 || true
 		tail -n 30 "$log" >&2
 	fi
 	return "$rc"
