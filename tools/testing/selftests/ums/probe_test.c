@@ -25,13 +25,13 @@
 int probed(const int *word);
 extern const char probed_end[];
 asm(".text\n"
-    ".globl probed\n"
-    ".type probed, @function\n"
-    "probed:\n"
-    "	movl (%rdi), %eax\n"
-    "probed_end:\n"
-    "	ret\n"
-    ".size probed, . - probed\n");
+	".globl probed\n"
+	".type probed, @function\n"
+	"probed:\n"
+	"	movl (%rdi), %eax\n"
+	"probed_end:\n"
+	"	ret\n"
+	".size probed, . - probed\n");
 
 static int find_offset(struct dl_phdr_info *info, size_t size, void *arg)
 {

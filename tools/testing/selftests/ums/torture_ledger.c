@@ -416,7 +416,7 @@ void ledger_ask_kernel(struct ledger *l)
 {
 	struct ums_info info;
 	struct ledger book;
-	bool quiet;
+	bool quiet, running;
 	long ret;
 
 	/* Upcalls that are late may come; executions and pops may not. */
@@ -436,10 +436,11 @@ void ledger_ask_kernel(struct ledger *l)
 	if (closing(l->list))
 		return;
 	/* If its context is saved, its thread may be the carrier of another one. */
+	running = info.state == UMS_STATE_RUNNING;
 	if (info.role != UMS_ROLE_WORKER || info.worker != l->id ||
 	    (info.state != UMS_STATE_READY && !book.saved) ||
-	    (info.state != UMS_STATE_EMPTY && info.state != UMS_STATE_RUNNING && book.saved) ||
-	    !!info.scheduler != (info.state == UMS_STATE_RUNNING))
+	    (info.state != UMS_STATE_EMPTY && !running && book.saved) ||
+	    running != !!info.scheduler)
 		violated_info(l, "it is with a scheduler, but", &info);
 	if ((__u32)info.user_data != l->nr)
 		violated(l, "its user_data is %llx", info.user_data);
