@@ -9,6 +9,8 @@
 #define CTX_WORKER		16
 #define CTX_DETAIL		24
 
+#include "frame.h"
+
 	.text
 
 /*
@@ -23,28 +25,7 @@
 	.balign	16
 ums_upcall_await:
 	.cfi_startproc
-	pushq	%rbp
-	.cfi_adjust_cfa_offset 8
-	.cfi_rel_offset %rbp, 0
-	pushq	%rbx
-	.cfi_adjust_cfa_offset 8
-	.cfi_rel_offset %rbx, 0
-	pushq	%r12
-	.cfi_adjust_cfa_offset 8
-	.cfi_rel_offset %r12, 0
-	pushq	%r13
-	.cfi_adjust_cfa_offset 8
-	.cfi_rel_offset %r13, 0
-	pushq	%r14
-	.cfi_adjust_cfa_offset 8
-	.cfi_rel_offset %r14, 0
-	pushq	%r15
-	.cfi_adjust_cfa_offset 8
-	.cfi_rel_offset %r15, 0
-	subq	$8, %rsp
-	.cfi_adjust_cfa_offset 8
-	stmxcsr	(%rsp)
-	fnstcw	4(%rsp)
+	save_context
 	movq	%rsp, CTX_STACK_POINTER(%rdi)
 
 	movq	%rsi, %rax
@@ -77,42 +58,8 @@ ums_upcall_entry:
 	movq	%rdx, CTX_DETAIL(%r8)
 	movq	CTX_STACK_POINTER(%r8), %rsp
 	/* From here on it is the frame of ums_upcall_await(). */
-	.cfi_def_cfa %rsp, 64
-	.cfi_offset %rip, -8
-	.cfi_offset %rbp, -16
-	.cfi_offset %rbx, -24
-	.cfi_offset %r12, -32
-	.cfi_offset %r13, -40
-	.cfi_offset %r14, -48
-	.cfi_offset %r15, -56
-	ldmxcsr	(%rsp)
-	fldcw	4(%rsp)
-	addq	$8, %rsp
-	.cfi_adjust_cfa_offset -8
-	popq	%r15
-	.cfi_adjust_cfa_offset -8
-	.cfi_restore %r15
-	popq	%r14
-	.cfi_adjust_cfa_offset -8
-	.cfi_restore %r14
-	popq	%r13
-	.cfi_adjust_cfa_offset -8
-	.cfi_restore %r13
-	popq	%r12
-	.cfi_adjust_cfa_offset -8
-	.cfi_restore %r12
-	popq	%rbx
-	.cfi_adjust_cfa_offset -8
-	.cfi_restore %rbx
-	popq	%rbp
-	.cfi_adjust_cfa_offset -8
-	.cfi_restore %rbp
-	xorl	%eax, %eax
-	/* Not ret: the processor predicts another return than this one. */
-	popq	%rcx
-	.cfi_adjust_cfa_offset -8
-	.cfi_register %rip, %rcx
-	jmp	*%rcx
+	frame	%rsp
+	load_context
 	.cfi_endproc
 	.size	ums_upcall_entry, . - ums_upcall_entry
 
