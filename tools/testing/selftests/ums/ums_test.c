@@ -5,6 +5,19 @@
 
 #include <sys/mman.h>
 
+/* What a function must keep goes to the stack, the stack pointer to (%rdi). */
+#define SAVE								\
+	"	push	%rbp\n"						\
+	"	push	%rbx\n"						\
+	"	push	%r12\n"						\
+	"	push	%r13\n"						\
+	"	push	%r14\n"						\
+	"	push	%r15\n"						\
+	"	sub	$8, %rsp\n"						\
+	"	stmxcsr	(%rsp)\n"						\
+	"	fnstcw	4(%rsp)\n"						\
+	"	mov	%rsp, (%rdi)\n"
+
 /*
  * sched_call(s, nr, a, b, c): a system call that either fails, and returns, or
  * ends in an upcall, which returns 0 in its place.
@@ -13,16 +26,7 @@ asm(".pushsection .text\n"
 	".globl sched_call\n"
 	".type sched_call, @function\n"
 	"sched_call:\n"
-	"	push	%rbp\n"
-	"	push	%rbx\n"
-	"	push	%r12\n"
-	"	push	%r13\n"
-	"	push	%r14\n"
-	"	push	%r15\n"
-	"	sub	$8, %rsp\n"
-	"	stmxcsr	(%rsp)\n"
-	"	fnstcw	4(%rsp)\n"
-	"	mov	%rsp, 0(%rdi)\n"
+	SAVE
 	"	mov	%rsi, %rax\n"
 	"	mov	%rdx, %rdi\n"
 	"	mov	%rcx, %rsi\n"
@@ -60,16 +64,7 @@ asm(".pushsection .text\n"
 	".globl context_switch\n"
 	".type context_switch, @function\n"
 	"context_switch:\n"
-	"	push	%rbp\n"
-	"	push	%rbx\n"
-	"	push	%r12\n"
-	"	push	%r13\n"
-	"	push	%r14\n"
-	"	push	%r15\n"
-	"	sub	$8, %rsp\n"
-	"	stmxcsr	(%rsp)\n"
-	"	fnstcw	4(%rsp)\n"
-	"	mov	%rsp, (%rdi)\n"
+	SAVE
 	"	mov	%rsi, %rsp\n"
 	"	wrfsbase %rdx\n"
 	"	xor	%eax, %eax\n"
