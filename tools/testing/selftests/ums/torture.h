@@ -293,7 +293,7 @@ struct world {
 	bool uffd_full;			/* also for faults in the kernel */
 	bool can_switch;		/* in user mode, says the kernel */
 	__u32 hall;			/* a futex for all */
-	int in_region;
+	int in_region[MAX_LISTS];
 };
 
 extern struct world w;

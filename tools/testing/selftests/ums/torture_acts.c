@@ -320,8 +320,15 @@ static void use_file(void)
 static void in_region(struct ums_slot *slot)
 {
 	__u64 runner = LOAD(L->runner);
-	unsigned int n = INC(w.in_region) + 1;
+	unsigned int n = 0, i, k;
 
+	INC(w.in_region[L->list]);
+	for (i = 0; i < gen.lists; i++) {
+		k = LOAD(w.in_region[i]);
+		/* Closed, it has let its workers go. */
+		if (!closing(i))
+			n += k;
+	}
 	/* None is preempted here, so no more are in user mode than schedulers. */
 	if (n > gen.scheds && !closing(L->list))
 		violated(L, "%u workers in regions on %u schedulers", n, gen.scheds);
@@ -337,7 +344,7 @@ static void in_region(struct ums_slot *slot)
 	}
 	if (LOAD(L->runner) != runner && !closing(L->list))
 		violated(L, "executed anew in a region: %llx, %llx", runner, L->runner);
-	__atomic_fetch_sub(&w.in_region, 1, __ATOMIC_ACQ_REL);
+	__atomic_fetch_sub(&w.in_region[L->list], 1, __ATOMIC_ACQ_REL);
 }
 
 static void use_region(void)

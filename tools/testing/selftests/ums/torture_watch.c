@@ -167,6 +167,8 @@ static void report(const char *text)
 	ksft_print_msg("%s; phase %d\n", gen.text, sh->phase);
 	if (sh->failed_ledger)
 		print_ledger(sh->failed_ledger, true);
+	/* Once more, since of a long output the end is kept. */
+	ksft_print_msg("VIOLATED: %s\n", text);
 	ksft_print_msg("seed %llu; to repeat this generation for %u s:\n", opt.seed,
 		       opt.seconds);
 	ksft_print_msg("torture -s %llu -g %u -t %u -n %u -c %u -x %u%s\n", opt.seed, gen.nr,
