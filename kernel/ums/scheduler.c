@@ -330,8 +330,8 @@ static int ums_may_execute(struct ums_worker *worker)
 /*
  * A worker that was published may have to do something in the kernel before it
  * comes to user mode, and sleep for that: stopped by a debugger, say. Then it
- * blocks at once. It will not miss that, since it has to pass
- * ums_exit_to_user_mode(). Under its lock.
+ * blocks at once, or in a region sleeps silently. It will not miss that, since it
+ * has to pass ums_exit_to_user_mode(). Under its lock.
  */
 bool ums_sleeps_elsewhere(struct ums_worker *worker)
 {
@@ -413,7 +413,7 @@ static int ums_start_worker(struct ums_scheduler *sched, u64 id, u64 slice, u64 
 	}
 
 	/* One that is not parked looks for a scheduler before it parks. */
-	if (ums_sleeps_elsewhere(worker))
+	if (ums_sleeps_elsewhere(worker) && !ums_worker_is_silent(worker))
 		ums_worker_block(worker, worker->cause, local_clock());
 	/* With interrupts off it is not freed; not under the lock, see ums.h. */
 	frozen = worker->parked;
@@ -486,7 +486,7 @@ void ums_scheduler_yield_to(struct ums_scheduler *sched, struct ums_worker *work
 
 	next = ums_worker_arrive(worker, sched, 0, now);
 	if (next == current) {
-		/* Stopped: there is an event already. */
+		/* Stopped: there is an event already, or in a region none. */
 		raw_spin_unlock_irq(&worker->lock);
 		return;
 	}

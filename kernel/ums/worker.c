@@ -546,9 +546,13 @@ struct task_struct *ums_worker_arrive(struct ums_worker *worker, struct ums_sche
 	if (worker->preempt)
 		ums_worker_stop(worker);
 
-	/* Stopped by a debugger, say: see ums_start_worker(). */
+	/*
+	 * Stopped by a debugger, say: see ums_start_worker(). Silent or not, its
+	 * scheduler looks: it may wait for it to stop, in order to take a signal.
+	 */
 	if ((!worker->parked || ums_is_frozen(worker)) && ums_sleeps_elsewhere(worker)) {
-		ums_worker_block(worker, worker->cause, now);
+		if (!ums_worker_is_silent(worker))
+			ums_worker_block(worker, worker->cause, now);
 		/* The freezer lets it sleep on, unless it has been woken. */
 		if (worker->parked)
 			wake_up_state(worker->task, TASK_INTERRUPTIBLE);

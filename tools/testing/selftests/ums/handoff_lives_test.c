@@ -205,6 +205,58 @@ TEST(traced)
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 }
 
+static void calls_in_region(struct worker *w)
+{
+	struct ums_slot *slot = list_slot(w->list, w->id);
+
+	STORE(slot->no_upcall, w->stage);
+	worker_switch_out(w, sched, 0);
+	/* From the scheduler's thread. */
+	w->result = self_tid();
+	STORE(slot->no_upcall, 0);
+	ums_yield(2, 0);
+}
+
+/*
+ * A debugger holds the home of a context that comes there: that is to sleep, and in a
+ * region silent.
+ */
+TEST(stopped_home)
+{
+	struct worker w[2] = { {}, { .stage = 1 } };
+	static struct sched s;
+	struct list l;
+	pid_t pid;
+	__u64 id;
+	int i;
+
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&l, 1));
+	ASSERT_EQ(0, sched_enter_switching(&s));
+	sched = &s;
+	for (i = 0; i < 2; i++) {
+		w[i].flags = UMS_WORKER_USER_SWITCH;
+		id = worker_start_pop(&w[i], &l, calls_in_region, NULL);
+		ASSERT_NE(0, id);
+		ASSERT_EQ(0, sched_run(&s, id, 0));
+		ASSERT_EVENT(&s, UMS_UPCALL_YIELDED, id, 0);
+		pid = stopper_start(w[i].tid);
+		ASSERT_LT(0, pid);
+		ASSERT_EQ(0, sched_resume(&s, &w[i]));
+		if (!w[i].stage) {
+			ASSERT_EQ(UMS_UPCALL_BLOCKED, s.reason);
+			ASSERT_EQ(id, list_pop_wait(&l));
+			ASSERT_EQ(0, sched_run(&s, id, 0));
+		}
+		ASSERT_EVENT(&s, UMS_UPCALL_YIELDED, id, 2);
+		EXPECT_EQ(!w[i].stage, stopper_end(pid));
+		EXPECT_EQ(w[i].tid, w[i].result);
+		EXPECT_EQ(0, worker_run_to_end(&s, &l, id));
+	}
+}
+
 /* Each from a worker away from home: on the thread of the other one. */
 static void exits_process(struct worker *w)
 {

@@ -546,6 +546,47 @@ TEST(stop_in_region)
 	EXPECT_EQ(0, status);
 }
 
+static void yields_across(struct worker *w)
+{
+	set_region(w, w->stage);
+	ums_yield(1, 0);
+	set_region(w, 0);
+	ums_yield(2, 0);
+}
+
+/* A debugger holds it when it is executed: that is to sleep, and in a region silent. */
+TEST(stopped_when_executed)
+{
+	struct worker w[2] = { {}, { .stage = 1 } };
+	struct sched s;
+	struct list l;
+	pid_t pid;
+	__u64 id;
+	int i;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&l, 1));
+	ASSERT_EQ(0, sched_enter(&s));
+	for (i = 0; i < 2; i++) {
+		id = worker_start_pop(&w[i], &l, yields_across, NULL);
+		ASSERT_NE(0, id);
+		ASSERT_EQ(0, sched_run(&s, id, 0));
+		ASSERT_EVENT(&s, UMS_UPCALL_YIELDED, id, 1);
+		pid = stopper_start(w[i].tid);
+		ASSERT_LT(0, pid);
+		ASSERT_EQ(0, sched_run(&s, id, 0));
+		if (!w[i].stage) {
+			ASSERT_EQ(UMS_UPCALL_BLOCKED, s.reason);
+			ASSERT_EQ(id, list_pop_wait(&l));
+			ASSERT_EQ(0, sched_run(&s, id, 0));
+		}
+		ASSERT_EVENT(&s, UMS_UPCALL_YIELDED, id, 2);
+		EXPECT_EQ(!w[i].stage, stopper_end(pid));
+		EXPECT_EQ(0, worker_run_to_end(&s, &l, id));
+	}
+}
+
 /* A handler may not execute another worker: its thread still runs one. */
 static __u64 other_id;
 static long handler_ret;

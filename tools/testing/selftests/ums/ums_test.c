@@ -4,6 +4,8 @@
 #include "ums_test.h"
 
 #include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 
 /* What a function must keep goes to the stack, the stack pointer to (%rdi). */
 #define SAVE								\
@@ -378,4 +380,59 @@ char thread_state(pid_t pid, pid_t tid)
 int lock_memory(void)
 {
 	return mlockall(MCL_CURRENT | MCL_FUTURE) ? -errno : 0;
+}
+
+static void stopper(pid_t tid, int ready)
+{
+	char path[64], text[1024], was[32] = "", is[32] = "";
+	pid_t pid = getppid();
+	int i, status;
+
+	if (ptrace(PTRACE_SEIZE, tid, 0, 0) || ptrace(PTRACE_INTERRUPT, tid, 0, 0) ||
+	    waitpid(tid, &status, __WALL) != tid || !WIFSTOPPED(status))
+		_exit(2);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/ums", pid, tid);
+	for (i = 0; i < 10000 && !strcmp(is, was); i++) {
+		if (read_text(path, text, sizeof(text)) < 0 ||
+		    !text_value(text, "state", is, sizeof(is)))
+			_exit(3);
+		if (!i) {
+			strcpy(was, is);
+			if (write(ready, "x", 1) != 1)
+				_exit(4);
+		}
+		sleep_ns(MSEC);
+	}
+	/* It is to be seen at rest. */
+	sleep_ns(20 * MSEC);
+	if (ptrace(PTRACE_DETACH, tid, 0, 0))
+		_exit(5);
+	_exit(strcmp(is, "running") ? 1 : 0);
+}
+
+pid_t stopper_start(pid_t tid)
+{
+	int ready[2];
+	pid_t pid;
+	char c;
+
+	if (pipe(ready))
+		return -1;
+	pid = fork();
+	if (!pid)
+		stopper(tid, ready[1]);
+	close(ready[1]);
+	if (pid > 0 && read(ready[0], &c, 1) != 1)
+		pid = -1;
+	close(ready[0]);
+	return pid;
+}
+
+int stopper_end(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -1;
+	return WEXITSTATUS(status);
 }

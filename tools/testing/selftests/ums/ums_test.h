@@ -278,6 +278,13 @@ static inline void sleep_ns(__u64 ns)
 bool thread_sleeps_in(pid_t tid, long nr);
 /* State letter of /proc/PID/task/TID/stat, 0 when there is no such thread. */
 char thread_state(pid_t pid, pid_t tid);
+
+/*
+ * A child that has stopped a worker's thread, as a debugger does, until it sees that its
+ * state has become another one. It ends with 0 if that is RUNNING, 1 if it is another.
+ */
+pid_t stopper_start(pid_t tid);
+int stopper_end(pid_t pid);
 /* The content of a file, cut to @size - 1; or -1. */
 int read_text(const char *path, char *buf, size_t size);
 int write_text(const char *path, const char *text);
