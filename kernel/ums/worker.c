@@ -266,6 +266,8 @@ void ums_worker_exit(struct ums_worker *worker, bool exited, int status)
 	worker->exit_status = status;
 	WRITE_ONCE(worker->slot->exit_status, status);
 	ums_worker_set_state(worker, exited ? UMS_STATE_EXITED : UMS_STATE_NONE, now);
+	/* Nobody is to switch to a context that was saved there, or by its word to another. */
+	memset(worker->slot->context, 0, sizeof(worker->slot->context));
 	raw_spin_unlock_irq(&worker->lock);
 
 	ums_delay();

@@ -118,7 +118,7 @@ struct ums_slot {
 	__u64 user_data;	/* the kernel only sets it: on enter, by ums_set() */
 	__u32 no_upcall;	/* not 0: blocking makes no upcall, preemption waits */
 	__u32 __reserved2;
-	__u64 context[6];	/* the application's: set to 0 for a new worker */
+	__u64 context[6];	/* the application's: 0 for a new worker, and at its end */
 };
 
 /* ums_create(): make a completion list. */
