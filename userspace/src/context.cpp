@@ -5,14 +5,9 @@
 
 namespace ums::detail {
 
+constinit std::array<slots_of_list, UMS_MAX_LISTS> slots_of_lists{};
+
 namespace {
-
-struct slots_of_list {
-	std::atomic<ums_slot *> slots;
-	std::atomic<std::uint32_t> n;
-};
-
-constinit slots_of_list lists[UMS_MAX_LISTS];
 
 bool ask_for_switch() noexcept
 {
@@ -43,32 +38,23 @@ void *rseq_area() noexcept
 
 void add_slots(std::uint32_t list_nr, ums_slot *slots, std::uint32_t n) noexcept
 {
-	lists[list_nr].n.store(n, std::memory_order_relaxed);
-	lists[list_nr].slots.store(slots, std::memory_order_release);
+	auto &list = slots_of_lists[list_nr];
+	list.slots.store(slots, std::memory_order_relaxed);
+	list.n.store(n, std::memory_order_release);
 }
 
 void remove_slots(std::uint32_t list_nr, ums_slot *slots) noexcept
 {
 	// A list that is closed may have left its number to another one by now.
-	lists[list_nr].slots.compare_exchange_strong(slots, nullptr, std::memory_order_relaxed);
+	auto &list = slots_of_lists[list_nr];
+	if (list.slots.load(std::memory_order_relaxed) == slots)
+		list.n.store(0, std::memory_order_relaxed);
 }
 
 void forget_slots() noexcept
 {
-	for (auto &list : lists)
-		list.slots.store(nullptr, std::memory_order_relaxed);
-}
-
-ums_slot *find_slot(worker_id id) noexcept
-{
-	const auto n = static_cast<std::uint64_t>(id);
-	const auto &list = lists[UMS_ID_LIST(n)];
-	auto *slots = list.slots.load(std::memory_order_acquire);
-	if (!slots || UMS_ID_SLOT(n) >= list.n.load(std::memory_order_relaxed))
-		return nullptr;
-	// It may be another worker's by now.
-	auto &slot = slots[UMS_ID_SLOT(n)];
-	return __atomic_load_n(&slot.id, __ATOMIC_ACQUIRE) == n ? &slot : nullptr;
+	for (auto &list : slots_of_lists)
+		list.n.store(0, std::memory_order_relaxed);
 }
 
 } // namespace ums::detail

@@ -4,6 +4,7 @@
 // its slot, in the line that the kernel leaves to the application; a scheduler's is a member of ums::scheduler.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -14,24 +15,25 @@
 
 namespace ums::detail {
 
-// worker_context::saved. switch.S writes the second.
-enum context_state : std::uint64_t {
-	live = 0,  // or in the kernel
-	saved = 1, // to be resumed in user mode; the kernel does not have it
-	wanted = 2 // resumed only to yield through the kernel, which is to have it
-};
+// worker_context::scheduler: the address of the upcall_context of a scheduler, and
+constexpr std::uintptr_t context_saved = 1; // it was the last to run the worker, which is saved; or
+constexpr std::uintptr_t context_wanted = 2; // without an address: it runs only to yield through the kernel; or
+constexpr std::uintptr_t context_parked = 4; // besides context_saved: it waits, to be resumed when it has been woken
 
-// In ums_slot::context. switch.S has these offsets.
-//
-// One writer at a time: the worker until it has switched out, then, once it is @saved, the scheduler that the
-// switch has given it to.
+// In ums_slot::context. switch.S has these offsets. The kernel sets it to 0 when the worker begins and when it ends,
+// or is let go by its list.
 struct worker_context {
-	void *stack_pointer;	   // what must survive a call is on that stack
-	std::uint64_t saved;	   // a context_state
-	upcall_context *scheduler; // who runs it, and may be switched to; or null
-	std::uint64_t scheduler_tid;
-	void *thread_pointer; // null: it is not to be switched in user mode
+	void *stack_pointer; // what must survive a call is on that stack
+
+	// Who runs it and may be switched to: the kernel, or another worker, has changed nothing since. 0: nobody.
+	// With context_saved, to be resumed in user mode. Written by the worker until it has switched out, then by
+	// the scheduler that the switch has given it to; switches within one scheduler are one after the other.
+	std::atomic<std::uintptr_t> scheduler;
+
+	void *thread_pointer;
 	void *rseq;
+	std::int64_t request; // of switch_to(): the id to go on with; in return 0 or a negative error number
+	std::uint64_t reserved;
 };
 static_assert(sizeof(worker_context) == sizeof(ums_slot::context));
 
@@ -54,10 +56,25 @@ void *rseq_area() noexcept;
 void add_slots(std::uint32_t list_nr, ums_slot *slots, std::uint32_t n) noexcept;
 void remove_slots(std::uint32_t list_nr, ums_slot *slots) noexcept;
 
+struct slots_of_list {
+	std::atomic<ums_slot *> slots;
+	std::atomic<std::uint64_t> n; // 0: none
+};
+extern std::array<slots_of_list, UMS_MAX_LISTS> slots_of_lists asm("ums_slots_of_lists");
+
 // In the child of fork(), which has none.
 void forget_slots() noexcept;
 
 // The slot of a worker; null if its list was not made by this library, or it has left that slot.
-ums_slot *find_slot(worker_id id) noexcept;
+inline ums_slot *find_slot(worker_id id) noexcept
+{
+	const auto n = static_cast<std::uint64_t>(id);
+	const auto &list = slots_of_lists[UMS_ID_LIST(n)];
+	if (UMS_ID_SLOT(n) >= list.n.load(std::memory_order_acquire))
+		return nullptr;
+	// It may be another worker's by now.
+	auto &slot = list.slots.load(std::memory_order_relaxed)[UMS_ID_SLOT(n)];
+	return __atomic_load_n(&slot.id, __ATOMIC_ACQUIRE) == n ? &slot : nullptr;
+}
 
 } // namespace ums::detail

@@ -9,32 +9,34 @@
 
 #include <urcu/lfstack.h>
 #include <urcu/rculfhash.h>
-#include <urcu/wfcqueue.h>
 
 #include <ums/worker_id.hpp>
 
 namespace ums::detail {
 
+class loop_scheduler;
+struct worker_context;
+
 // What a run_loop knows of one of its workers. Made by spawn(); from the first time the worker comes to its
 // scheduler until it ends it is in the registry; then, a grace period later, it serves another worker. Memory
 // goes back when the loop does, so that a scheduler never has to call free().
 struct loop_entry {
-	cds_wfcq_node ready; // in the ready queue of its scheduler
-	cds_lfht_node by_id; // in the registry
-	cds_lfs_node free;   // among the retired entries, then the free ones
-	cds_lfs_node all;    // among all entries
+	// In the ring of its scheduler, while it is ready or runs; switch.S has these offsets.
+	loop_entry *next = nullptr;
+	loop_entry *prev = nullptr;
+	worker_context *context = nullptr;
 
-	std::atomic<std::uint64_t> id;
-	std::atomic<unsigned> scheduler;
-	std::array<char, 16> name; // written before the worker exists
+	loop_scheduler *owner = nullptr;
+	cds_lfht_node by_id{}; // in the registry
+	cds_lfs_node free{};   // among the retired entries, then the free ones
+	cds_lfs_node all{};    // among all entries
+
+	std::atomic<std::uint64_t> id{0};
+	std::atomic<unsigned> scheduler{0};
+	std::array<char, 16> name{}; // written before the worker exists
 };
 
 static_assert(std::is_standard_layout_v<loop_entry>); // offsetof() is used
-
-inline loop_entry *entry_of_ready(cds_wfcq_node *node) noexcept
-{
-	return reinterpret_cast<loop_entry *>(reinterpret_cast<char *>(node) - offsetof(loop_entry, ready));
-}
 
 inline loop_entry *entry_by_id(cds_lfht_node *node) noexcept
 {

@@ -8,11 +8,16 @@
 #include <ums/completion_list.hpp>
 #include <ums/scheduler.hpp>
 
+#include "context.hpp"
+#include "event_fd.hpp"
+#include "loop_entry.hpp"
 #include "loop_statistics.hpp"
-#include "ready_queue.hpp"
 #include "registry.hpp"
+#include "this_worker_state.hpp"
 
 namespace ums::detail {
+
+struct waiter;
 
 // What the schedulers of a loop tell it.
 struct loop_events {
@@ -23,7 +28,7 @@ protected:
 	~loop_events() = default;
 };
 
-// One scheduler of a run_loop: its completion list, its queue, its counters. serve() and what it calls take
+// One scheduler of a run_loop: its completion list, its ring, its counters. serve() and what it calls take
 // no lock and allocate nothing: a worker of this scheduler may have been stopped while it held the lock in
 // question.
 class loop_scheduler
@@ -49,15 +54,53 @@ public:
 	// Runs workers until the loop has ended. @p me is the calling thread's role.
 	void serve(scheduler &me, std::chrono::nanoseconds slice) noexcept;
 
+	// Of its scheduler, while it serves.
+	upcall_context *context() const noexcept { return context_; }
+
+	// Whether there is nothing but the ring. By what runs for it.
+	bool has_no_news() const noexcept
+	{
+		return __atomic_load_n(context_->published, __ATOMIC_ACQUIRE) == context_->seen &&
+		       !__atomic_load_n(&context_->inbox, __ATOMIC_ACQUIRE);
+	}
+
+	// Whether the calling worker runs for it, in its ring, and can be switched in user mode.
+	bool runs_here() const noexcept
+	{
+		return me.entry->owner == this && me.context->scheduler.load(std::memory_order_relaxed) ==
+							  reinterpret_cast<std::uintptr_t>(context_);
+	}
+
+	// The calling worker, for which runs_here(), in a no_upcall region, leaves the ring and waits until wake(). False,
+	// at once, if its scheduler has died.
+	bool park() noexcept;
+
+	// To be called for each park() once, by any thread; as soon as the waiter can be found.
+	void wake(waiter &w) noexcept;
+
+	// It has something to look at, if it sleeps.
+	void wake_up() noexcept;
+
 private:
+	cds_lfs_stack_ptr_t inbox() noexcept;
+	static void unpark(loop_entry &entry) noexcept;
 	void take_published() noexcept;
 	void run(scheduler &me, loop_entry &entry, std::chrono::nanoseconds slice) noexcept;
 	bool sleep() noexcept;
+	void take_woken() noexcept;
+	bool sleep_for_news() noexcept;
+	void leave(loop_entry &entry) noexcept;
+	void skip(loop_entry &entry) noexcept;
+	void end(loop_entry &entry) noexcept;
 
 	const unsigned index_;
 	const int cpu_; // -1: any
 	completion_list list_;
-	ready_queue ready_;
+	upcall_context *context_ = nullptr;
+	bool wakes_ = false; // its workers may wait in user mode
+	std::atomic<bool> asleep_{false};
+	event_fd event_;
+	const loop_entry *skipped_ = nullptr;
 	registry &workers_;
 	loop_events &loop_;
 	loop_counters counters_;

@@ -22,6 +22,12 @@ public:
 	void began(pid_t tid, int cpu) noexcept;
 	void new_worker() noexcept { add(workers_); }
 	void ran(const event &e) noexcept;
+	// Workers that went on to the next one by themselves.
+	void yielded(std::uint64_t n) noexcept
+	{
+		add(switches_, n);
+		add(yields_, n);
+	}
 	void idled(std::chrono::nanoseconds time) noexcept
 	{
 		add(idle_ns_, static_cast<std::uint64_t>(time.count()));

@@ -95,6 +95,8 @@ loop_entry &registry::get(std::string_view name, unsigned scheduler)
 		cds_lfs_node_init(&entry->all);
 		cds_lfs_push(stack(all_), &entry->all);
 	}
+	entry->next = entry->prev = nullptr;
+	entry->context = nullptr;
 	entry->id.store(0, std::memory_order_relaxed);
 	entry->scheduler.store(scheduler, std::memory_order_relaxed);
 	entry->name.fill('\0');

@@ -125,8 +125,10 @@ struct run_loop::impl final : detail::loop_events {
 		auto idle = running;
 		if (!live.compare_exchange_strong(idle, over, std::memory_order_acq_rel))
 			return;
-		for (auto &s : schedulers)
+		for (auto &s : schedulers) {
 			s->list().close();
+			s->wake_up();
+		}
 		// The last that touches the loop: run() may return now, and its owner destroy it.
 		// (A notification uses the address only.)
 		lists_closed.store(true, std::memory_order_release);
@@ -189,6 +191,8 @@ void *spawned_main(void *argument)
 	const long id = detail::become_worker(data->list_fd, data->pages,
 					      reinterpret_cast<std::uint64_t>(data->entry), data->user_switch);
 	data->pages.reset();
+	if (id >= 0)
+		detail::belongs_to(*data->entry);
 	data->body->run(std::move(data->token));
 	if (id < 0) {
 		data->body.reset();
@@ -213,6 +217,7 @@ void run_loop::start(const spawn_options &opts, std::unique_ptr<detail::body> bo
 	try {
 		s = &impl_->pick();
 		entry = &impl_->workers.get(opts.name, s->index());
+		entry->owner = s;
 		data->pages = s->list().pages();
 		data->list_fd = s->list().native_handle();
 		data->entry = entry;

@@ -10,6 +10,8 @@
 #include <ums/error.hpp>
 
 #include "context.hpp"
+#include "loop_entry.hpp"
+#include "this_worker_state.hpp"
 #include "throw_error.hpp"
 #include "x86_64/switch.hpp"
 #include "x86_64/upcall.hpp"
@@ -25,15 +27,28 @@ static_assert(offsetof(upcall_context, worker) == 16);
 static_assert(offsetof(upcall_context, detail) == 24);
 static_assert(offsetof(upcall_context, thread_pointer) == 32);
 static_assert(offsetof(upcall_context, rseq) == 40);
+static_assert(offsetof(upcall_context, tid) == 48);
+static_assert(offsetof(upcall_context, published) == 56);
+static_assert(offsetof(upcall_context, seen) == 64);
+static_assert(offsetof(upcall_context, inbox) == 72);
+static_assert(offsetof(upcall_context, yields) == 88);
 static_assert(offsetof(detail::worker_context, stack_pointer) == 0);
-static_assert(offsetof(detail::worker_context, saved) == 8);
-static_assert(offsetof(detail::worker_context, scheduler) == 16);
-static_assert(offsetof(detail::worker_context, scheduler_tid) == 24);
-static_assert(offsetof(detail::worker_context, thread_pointer) == 32);
-static_assert(offsetof(detail::worker_context, rseq) == 40);
+static_assert(offsetof(detail::worker_context, scheduler) == 8);
+static_assert(offsetof(detail::worker_context, thread_pointer) == 16);
+static_assert(offsetof(detail::worker_context, rseq) == 24);
+static_assert(detail::context_saved == 1 && detail::context_wanted == 2 && detail::context_parked == 4);
+static_assert(offsetof(detail::loop_entry, next) == 0);
+static_assert(offsetof(detail::loop_entry, context) == 16);
+static_assert(offsetof(detail::this_worker_state, context) == 16);
+static_assert(offsetof(detail::this_worker_state, entry) == 24);
 static_assert(offsetof(ums_slot, state) == 8);
 static_assert(offsetof(ums_slot, scheduler) == 24);
-static_assert(UMS_STATE_EMPTY == 4 && UMS_UPCALL_YIELDED == 2);
+static_assert(offsetof(ums_slot, attention) == 32);
+static_assert(offsetof(ums_slot, context) == 80);
+static_assert(sizeof(ums_slot) == 1 << 7 && sizeof(detail::slots_of_list) == 1 << 4);
+static_assert(offsetof(detail::slots_of_list, slots) == 0 && offsetof(detail::slots_of_list, n) == 8);
+static_assert(UMS_STATE_EMPTY == 4 && UMS_ID_SLOT_BITS == 20);
+static_assert(detail::yielded_in_user_mode == 0x102 && detail::yielded_asking == 0x202);
 
 namespace {
 
@@ -80,7 +95,7 @@ scheduler::scheduler(const options &opts)
 			context_.thread_pointer = detail::thread_pointer();
 			context_.rseq = detail::rseq_area();
 		}
-		tid_ = static_cast<std::uint32_t>(gettid());
+		context_.tid = static_cast<std::uint64_t>(gettid());
 	}
 	if (ret < 0) {
 		munmap(stack_, stack_size_);
@@ -113,52 +128,107 @@ long scheduler::resume(ums_slot &slot, worker_id id, std::chrono::nanoseconds::r
 	// Its thread may be the carrier of another worker, for another scheduler. If it is EMPTY or carries this very
 	// call, it stays so.
 	if (__atomic_load_n(&slot.state, __ATOMIC_ACQUIRE) != UMS_STATE_EMPTY &&
-	    __atomic_load_n(&slot.scheduler, __ATOMIC_RELAXED) != tid_)
+	    __atomic_load_n(&slot.scheduler, __ATOMIC_RELAXED) != context_.tid)
 		return -EBUSY;
 
 	// With a slice, only to have it yield through the kernel, which has the timer and measures those that it
 	// executes.
-	auto is = std::uint64_t{detail::saved};
-	if (!std::atomic_ref(context.saved).compare_exchange_strong(is, slice ? detail::wanted : detail::live))
+	auto was = context.scheduler.load(std::memory_order_relaxed);
+	if (!(was & detail::context_saved) || (was & detail::context_parked) ||
+	    !context.scheduler.compare_exchange_strong(
+		    was, slice ? detail::context_wanted : reinterpret_cast<std::uintptr_t>(&context_),
+		    std::memory_order_acquire))
 		return -EBUSY;
-	context.scheduler_tid = tid_;
-	context.scheduler = slice ? nullptr : &context_;
-	ums_switch_to_worker(&context_, &context);
-	if (!slice || context_.reason != UMS_UPCALL_YIELDED || context.saved != detail::wanted)
+	ums_switch_to_worker(&context_, &context, slice != 0);
+	if (!slice || context_.reason != UMS_UPCALL_YIELDED ||
+	    context.scheduler.load(std::memory_order_relaxed) != detail::context_wanted)
 		return 0;
-	context.saved = detail::live;
+	context.scheduler.store(0, std::memory_order_relaxed);
 	return enter_kernel(__NR_ums_execute, reinterpret_cast<const void *>(id), slice, 0);
+}
+
+// In user mode if it is saved there; otherwise the kernel does it, or says why not.
+long scheduler::execute(ums_slot *slot, worker_id id, std::chrono::nanoseconds::rep slice) noexcept
+{
+	if (slot) {
+		auto &word = detail::context_of(*slot).scheduler;
+		// READY, the kernel has it, whatever is noted here: see settle(). With a slice it yields through the
+		// kernel, which has the timer.
+		if (__atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) == UMS_STATE_READY)
+			word.store(context_.thread_pointer && !slice ? reinterpret_cast<std::uintptr_t>(&context_) : 0,
+				   std::memory_order_relaxed);
+		else if (word.load(std::memory_order_relaxed) & detail::context_saved)
+			return resume(*slot, id, slice);
+	}
+	return enter_kernel(__NR_ums_execute, reinterpret_cast<const void *>(id), slice, 0);
+}
+
+// A worker that another one has switched to may have come to the kernel before it noted that it runs: it is saved
+// no more. (By now it may even be another scheduler's.)
+void scheduler::settle() noexcept
+{
+	if (!context_.thread_pointer ||
+	    (context_.reason != UMS_UPCALL_BLOCKED && context_.reason != UMS_UPCALL_PREEMPTED))
+		return;
+	auto *slot = detail::find_slot(worker_id{context_.worker});
+	if (!slot)
+		return;
+	const auto here = reinterpret_cast<std::uintptr_t>(&context_);
+	auto saved = here | detail::context_saved;
+	detail::context_of(*slot).scheduler.compare_exchange_strong(saved, here, std::memory_order_relaxed);
+}
+
+// A worker has yielded in order to have another one run: false if it has not. It goes on itself if that cannot be,
+// and throws.
+bool scheduler::serve_request(std::chrono::nanoseconds::rep slice) noexcept
+{
+	if (context_.reason != detail::yielded_asking && context_.reason != UMS_UPCALL_YIELDED)
+		return false;
+	const worker_id id{context_.worker};
+	auto *slot = detail::find_slot(id);
+	if (!slot)
+		return false;
+	auto &request = detail::context_of(*slot).request;
+	if (request <= 0)
+		return false;
+	const worker_id target{static_cast<std::uint64_t>(request)};
+	request = 0;
+	const long ret = execute(detail::find_slot(target), target, slice);
+	if (ret == 0)
+		return true;
+	request = ret;
+	return execute(slot, id, slice) == 0;
+}
+
+// Whatever the worker has done.
+void scheduler::conclude(std::chrono::nanoseconds::rep slice) noexcept
+{
+	while (serve_request(slice))
+		;
+	settle();
+}
+
+event scheduler::run(ums_slot *slot, worker_id id, std::chrono::nanoseconds slice, std::error_code &ec) noexcept
+{
+	const auto ns = std::max<std::chrono::nanoseconds::rep>(slice.count(), 0);
+	if (ns != 0 || ums_run(&context_, static_cast<std::uint64_t>(id)) != 0) {
+		if (const long ret = execute(slot, id, ns); ret < 0) {
+			ec.assign(static_cast<int>(-ret), category());
+			return {.reason = reason::none, .worker = id, .detail = 0};
+		}
+	}
+	if (context_.reason != detail::yielded_in_user_mode)
+		conclude(ns);
+	ec.clear();
+	return last_event();
 }
 
 event scheduler::run(worker_id id, std::chrono::nanoseconds slice, std::error_code &ec) noexcept
 {
-	const auto ns = std::max<std::chrono::nanoseconds::rep>(slice.count(), 0);
-	auto *slot = detail::find_slot(id);
-	long ret;
-	if (slot && detail::context_of(*slot).saved == detail::saved) {
-		ret = resume(*slot, id, ns);
-	} else {
-		// With a slice it yields through the kernel, which has the timer. Not if the worker is not this one's to
-		// execute, which the kernel will say.
-		if (slot && __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) == UMS_STATE_READY) {
-			auto &context = detail::context_of(*slot);
-			context.scheduler = context_.thread_pointer && !ns ? &context_ : nullptr;
-			context.scheduler_tid = tid_;
-			context.saved = detail::live; // it has come to the kernel before it was asked to
-		}
-		ret = enter_kernel(__NR_ums_execute, reinterpret_cast<const void *>(id), ns, 0);
-	}
-	if (ret < 0) {
-		ec.assign(static_cast<int>(-ret), category());
-		return {.reason = reason::none, .worker = id, .detail = 0};
-	}
-	ec.clear();
-	return {.reason = static_cast<reason>(context_.reason),
-		.worker = worker_id{context_.worker},
-		.detail = context_.detail};
+	return run(detail::find_slot(id), id, slice, ec);
 }
 
-event scheduler::run(worker_id id, std::chrono::nanoseconds slice)
+event scheduler::run_or_throw(worker_id id, std::chrono::nanoseconds slice)
 {
 	std::error_code ec;
 	const event e = run(id, slice, ec);

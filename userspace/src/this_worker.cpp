@@ -1,29 +1,54 @@
 // SPDX-License-Identifier: MIT
 #include <ums/this_worker.hpp>
 
+#include <array>
+#include <cstddef>
 #include <utility>
 
 #include <pthread.h>
 
+#include <ums/error.hpp>
+
 #include "context.hpp"
+#include "loop_scheduler.hpp"
 #include "this_worker_state.hpp"
 #include "throw_error.hpp"
 #include "x86_64/switch.hpp"
 
 namespace ums {
 
+namespace detail {
+
 namespace {
 
-// What the library knows of the calling worker. Plain data, initial-exec: reached without a function that
-// might allocate.
-struct self {
-	worker_id id;
-	ums_slot *slot;
-	void (*on_detach)(void *);
-	void *on_detach_argument;
-};
+constexpr this_worker_state no_worker{.id = worker_id::none,
+				      .slot = nullptr,
+				      .context = &no_context,
+				      .entry = &no_entry,
+				      .on_detach = nullptr,
+				      .on_detach_argument = nullptr};
+constinit std::array<std::byte, 32> no_area{};
 
-[[gnu::tls_model("initial-exec")]] thread_local constinit self me{};
+} // namespace
+
+// A switch from it writes to an area before it finds out that it cannot be.
+constinit worker_context no_context{
+	.stack_pointer = nullptr, .scheduler = 0, .thread_pointer = nullptr, .rseq = &no_area, .request = 0, .reserved = 0};
+constinit loop_entry no_entry;
+
+[[gnu::tls_model("initial-exec")]] thread_local constinit this_worker_state me = no_worker;
+
+void heed_attention() noexcept
+{
+	if (me.slot && __atomic_load_n(&me.slot->attention, __ATOMIC_RELAXED)) [[unlikely]]
+		ums_attend();
+}
+
+} // namespace detail
+
+using detail::me;
+
+namespace {
 
 // The kernel makes a worker an ordinary thread when its list is closed, too, and says so in the slot, which
 // may be another's by then only if somebody called ums_detach() past this library.
@@ -34,37 +59,24 @@ bool still_worker() noexcept
 	       __atomic_load_n(&me.slot->state, __ATOMIC_ACQUIRE) != UMS_STATE_NONE;
 }
 
-// What the kernel wants of a worker whose context was elsewhere: it takes its signals, or is preempted, on its way
-// out of a system call.
-[[gnu::noinline]] void attend() noexcept
+// It is the only one of its loop's scheduler that is ready, and nobody has woken or published another one: then it goes
+// on at once.
+bool yields_alone() noexcept
 {
-	// Its scheduler tells this yield from another one by the state that it leaves as it is.
-	if (detail::context_of(*me.slot).saved == detail::wanted)
-		ums_yield(0, 0);
-	else
-		ums_preempt(0, 0); // of nobody: any call will do
-}
-
-// In user mode, if that can be.
-bool switch_to_scheduler(std::uint64_t argument) noexcept
-{
-	if (!me.slot)
+	if (!detail::is_in_loop() || me.entry->next != me.entry)
 		return false;
-	auto &context = detail::context_of(*me.slot);
-	// Not this thread's: it has become an ordinary one past this library, and the slot another worker's.
-	if (context.thread_pointer != detail::thread_pointer() ||
-	    ums_switch_to_scheduler(&context, argument, static_cast<std::uint64_t>(me.id), me.slot))
+	auto *scheduler =
+		reinterpret_cast<detail::upcall_context *>(me.context->scheduler.load(std::memory_order_relaxed));
+	if (scheduler != me.entry->owner->context() || !me.entry->owner->has_no_news())
 		return false;
-	if (__atomic_load_n(&me.slot->attention, __ATOMIC_RELAXED) ||
-	    context.saved == detail::wanted) [[unlikely]]
-		attend();
+	std::atomic_ref(scheduler->yields).fetch_add(1, std::memory_order_relaxed);
 	return true;
 }
 
 // The pages of lists are not there in the child of fork(), whose thread is no worker.
 void forget_in_child() noexcept
 {
-	me = {};
+	me = detail::no_worker;
 	detail::forget_slots();
 }
 
@@ -74,7 +86,7 @@ const int at_fork = pthread_atfork(nullptr, nullptr, forget_in_child);
 struct slot_owner {
 	std::shared_ptr<detail::list_pages> pages;
 
-	~slot_owner() { me = {}; }
+	~slot_owner() { me = detail::no_worker; }
 };
 
 thread_local slot_owner owner;
@@ -82,7 +94,7 @@ thread_local slot_owner owner;
 // The calling thread is no worker any more.
 void forget() noexcept
 {
-	const self was = std::exchange(me, {});
+	const auto was = std::exchange(me, detail::no_worker);
 	owner.pages.reset();
 	if (was.on_detach)
 		was.on_detach(was.on_detach_argument);
@@ -112,10 +124,17 @@ long become_worker(int list_fd, const std::shared_ptr<list_pages> &pages, std::u
 	me.id = worker_id{static_cast<std::uint64_t>(id)};
 	me.slot = ums_list_slot(&pages->map, static_cast<std::uint64_t>(id));
 	if (args.flags) {
-		context_of(*me.slot).rseq = rseq_area();
-		context_of(*me.slot).thread_pointer = thread_pointer();
+		me.context = &context_of(*me.slot);
+		me.context->rseq = rseq_area();
+		me.context->thread_pointer = thread_pointer();
 	}
 	return id;
+}
+
+void belongs_to(loop_entry &entry) noexcept
+{
+	if (is_switchable())
+		me.entry = &entry;
 }
 
 void on_detach(void (*function)(void *), void *argument) noexcept
@@ -138,14 +157,10 @@ bool is_worker() noexcept
 	return still_worker();
 }
 
-void yield(std::uint64_t argument)
+switch_target::switch_target(worker_id id) noexcept : context_(&detail::no_context), id_(id)
 {
-	if (switch_to_scheduler(argument))
-		return;
-	if (me.slot && detail::context_of(*me.slot).saved == detail::wanted)
-		detail::context_of(*me.slot).saved = detail::live; // this one is not the one that was wanted
-	if (const int ret = ums_yield(argument, 0); ret < 0)
-		detail::throw_error(-ret, "ums_yield");
+	if (auto *slot = detail::find_slot(id))
+		context_ = &detail::context_of(*slot);
 }
 
 void yield_to_list(std::uint64_t argument)
@@ -189,3 +204,47 @@ no_upcall_region::~no_upcall_region()
 } // namespace this_worker
 
 } // namespace ums
+
+void ums_yield_slow(std::uint64_t argument)
+{
+	using namespace ums;
+	if (yields_alone()) {
+		detail::heed_attention();
+		return;
+	}
+	if (const int ret = ums_yield(argument, 0); ret < 0)
+		detail::throw_error(-ret, "ums_yield");
+}
+
+// Its scheduler does it: see scheduler::serve_request().
+void ums_switch_slow(ums::detail::worker_context *, std::uint64_t id)
+{
+	using namespace ums;
+	if (!me.slot)
+		detail::throw_error(EPERM, "ums::this_worker::switch_to");
+	if (worker_id{id} == me.id)
+		return;
+	if (static_cast<std::int64_t>(id) <= 0)
+		throw std::system_error(make_error_code(errc::no_such_worker), "ums::this_worker::switch_to");
+	auto &request = detail::context_of(*me.slot).request;
+	request = static_cast<std::int64_t>(id);
+	ums_ask_scheduler(me.context);
+	// It has taken the request, or was not there.
+	if (request > 0) {
+		if (const int ret = ums_yield(0, 0); ret < 0)
+			detail::throw_error(-ret, "ums_yield");
+	}
+	if (const auto ret = std::exchange(request, 0); ret < 0)
+		throw std::system_error(static_cast<int>(-ret), category(), "ums::this_worker::switch_to");
+}
+
+// The slot asks the worker for it, or its scheduler: it takes its signals, or is preempted, on its way out of a system
+// call.
+void ums_attend()
+{
+	using namespace ums::detail;
+	if (me.context->scheduler.load(std::memory_order_relaxed) == context_wanted)
+		ums_yield(0, 0);
+	else
+		ums_preempt(0, 0); // of nobody: any call will do
+}

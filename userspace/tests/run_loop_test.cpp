@@ -18,6 +18,13 @@ using test::error_of;
 
 namespace {
 
+// Built twice: run_loop_switch_test is the same with it.
+#ifdef USER_SWITCH
+constexpr bool user_switch = true;
+#else
+constexpr bool user_switch = false;
+#endif
+
 std::uint64_t blocks_in(const ums::run_loop &loop, std::uint64_t call)
 {
 	std::uint64_t n = 0;
@@ -52,7 +59,7 @@ const ums::run_loop::spawn_options small_stack{.name = {}, .stack_size = 64 * 10
 TEST(RunLoop, NothingToDo)
 {
 	for (const unsigned n : {1U, 4U}) {
-		ums::run_loop loop({.schedulers = n});
+		ums::run_loop loop({.schedulers = n, .user_switch = user_switch});
 		EXPECT_EQ(loop.statistics().size(), n);
 		loop.run();
 		EXPECT_EQ(loop.size(), 0U);
@@ -63,7 +70,7 @@ TEST(RunLoop, NothingToDo)
 
 TEST(RunLoop, EndsOnce)
 {
-	ums::run_loop loop({.schedulers = 2});
+	ums::run_loop loop({.schedulers = 2, .user_switch = user_switch});
 	loop.spawn([] {});
 	loop.run();
 	EXPECT_EQ(error_of([&] { loop.run(); }), std::errc::operation_canceled);
@@ -73,7 +80,7 @@ TEST(RunLoop, EndsOnce)
 
 TEST(RunLoop, TheCallerIsAnOrdinaryThreadAgain)
 {
-	ums::run_loop loop({.schedulers = 1});
+	ums::run_loop loop({.schedulers = 1, .user_switch = user_switch});
 	bool was_worker = false;
 	loop.spawn([&] { was_worker = ums::this_worker::is_worker(); });
 	loop.run();
@@ -84,7 +91,7 @@ TEST(RunLoop, TheCallerIsAnOrdinaryThreadAgain)
 
 TEST(RunLoop, NotFromASchedulerThread)
 {
-	ums::run_loop loop({.schedulers = 3});
+	ums::run_loop loop({.schedulers = 3, .user_switch = user_switch});
 	std::atomic<int> ran{0};
 	loop.spawn([&] { ran++; });
 	{
@@ -98,7 +105,7 @@ TEST(RunLoop, NotFromASchedulerThread)
 
 TEST(RunLoop, ArgumentsAndStopToken)
 {
-	ums::run_loop loop({.schedulers = 2});
+	ums::run_loop loop({.schedulers = 2, .user_switch = user_switch});
 	std::atomic<int> sum{0};
 	loop.spawn([&](int a, std::unique_ptr<int> b) { sum += a + *b; }, 1, std::make_unique<int>(2));
 	loop.spawn(
@@ -119,7 +126,7 @@ TEST(RunLoop, ArgumentsAndStopToken)
 
 TEST(RunLoop, SpawnFromEverywhere)
 {
-	ums::run_loop loop({.schedulers = 4});
+	ums::run_loop loop({.schedulers = 4, .user_switch = user_switch});
 	std::atomic<int> ran{0};
 	for (int i = 0; i < 20; i++)
 		loop.spawn([&] { ran++; }); // before run()
@@ -143,7 +150,7 @@ TEST(RunLoop, SpawnFromEverywhere)
 TEST(RunLoop, ThousandsOfWorkersLoseNoYield)
 {
 	constexpr unsigned n = 2000, rounds = 3;
-	ums::run_loop loop({.schedulers = 4});
+	ums::run_loop loop({.schedulers = 4, .user_switch = user_switch});
 	std::atomic<unsigned> yields{0}, ended{0};
 	loop.spawn([&] {
 		for (unsigned i = 0; i < n; i++)
@@ -166,7 +173,7 @@ TEST(RunLoop, ThousandsOfWorkersLoseNoYield)
 TEST(RunLoop, AThousandBlockAtOnce)
 {
 	constexpr unsigned n = 1000;
-	ums::run_loop loop({.schedulers = 4});
+	ums::run_loop loop({.schedulers = 4, .user_switch = user_switch});
 	std::atomic<unsigned> started{0}, ended{0};
 	test::pipe gate;
 	loop.spawn([&] {
@@ -189,7 +196,7 @@ TEST(RunLoop, AThousandBlockAtOnce)
 
 TEST(RunLoop, NestedSpawns)
 {
-	ums::run_loop loop({.schedulers = 4});
+	ums::run_loop loop({.schedulers = 4, .user_switch = user_switch});
 	std::atomic<unsigned> ran{0};
 	const std::function<void(int)> tree = [&](int depth) {
 		ran++;
@@ -205,7 +212,7 @@ TEST(RunLoop, NestedSpawns)
 TEST(RunLoop, EntriesAreReused)
 {
 	// One after the other, each made by the one before: places and entries come back in time.
-	ums::run_loop loop({.schedulers = 2, .max_workers = 8});
+	ums::run_loop loop({.schedulers = 2, .max_workers = 8, .user_switch = user_switch});
 	unsigned ran = 0;
 	const std::function<void()> next = [&] {
 		if (++ran < 500)
@@ -219,7 +226,7 @@ TEST(RunLoop, EntriesAreReused)
 TEST(RunLoop, FirstInFirstOut)
 {
 	constexpr unsigned n = 5, rounds = 20;
-	ums::run_loop loop({.schedulers = 1});
+	ums::run_loop loop({.schedulers = 1, .user_switch = user_switch});
 	std::vector<unsigned> order;
 	std::atomic<unsigned> started{0};
 	for (unsigned i = 0; i < n; i++)
@@ -241,7 +248,7 @@ TEST(RunLoop, FirstInFirstOut)
 
 TEST(RunLoop, WorkersOfOneSchedulerRunOneAtATime)
 {
-	ums::run_loop loop({.schedulers = 1});
+	ums::run_loop loop({.schedulers = 1, .user_switch = user_switch});
 	int plain = 0; // not atomic
 	for (int i = 0; i < 50; i++)
 		loop.spawn([&] {
@@ -260,7 +267,7 @@ TEST(RunLoop, WorkersOfOneSchedulerRunOneAtATime)
 
 TEST(RunLoop, AllSchedulersWork)
 {
-	ums::run_loop loop({.schedulers = 4});
+	ums::run_loop loop({.schedulers = 4, .user_switch = user_switch});
 	for (int i = 0; i < 200; i++)
 		loop.spawn(small_stack, [] { usleep(100); });
 	loop.run();
@@ -272,7 +279,7 @@ TEST(RunLoop, AllSchedulersWork)
 
 TEST(RunLoop, StatisticsWhileItRuns)
 {
-	ums::run_loop loop({.schedulers = 2});
+	ums::run_loop loop({.schedulers = 2, .user_switch = user_switch});
 	loop.spawn({.name = "sleeper", .stack_size = 0}, [&] {
 		usleep(20'000);
 		const auto id = ums::this_worker::get_id();
@@ -297,7 +304,7 @@ TEST(RunLoop, StatisticsWhileItRuns)
 
 TEST(RunLoop, IdleCostsNoProcessorTime)
 {
-	ums::run_loop loop({.schedulers = 4});
+	ums::run_loop loop({.schedulers = 4, .user_switch = user_switch});
 	auto guard = std::make_unique<ums::run_loop::work_guard>(loop);
 	std::jthread runner([&] { loop.run(); });
 	usleep(300'000);
@@ -311,7 +318,7 @@ TEST(RunLoop, IdleCostsNoProcessorTime)
 
 TEST(RunLoop, AGuardReleasedBeforeRunEndsNothing)
 {
-	ums::run_loop loop({.schedulers = 2});
+	ums::run_loop loop({.schedulers = 2, .user_switch = user_switch});
 	{
 		const ums::run_loop::work_guard guard(loop);
 	}
@@ -336,7 +343,7 @@ TEST(RunLoop, AnotherThreadEndsItAndItIsGone)
 
 TEST(RunLoop, SlicePreempts)
 {
-	ums::run_loop loop({.schedulers = 1, .slice = 2ms});
+	ums::run_loop loop({.schedulers = 1, .slice = 2ms, .user_switch = user_switch});
 	std::atomic<bool> running{false}, stop{false};
 	loop.spawn([&] {
 		running = true;
@@ -358,7 +365,7 @@ TEST(RunLoop, Pinned)
 {
 	cpu_set_t before, after;
 	sched_getaffinity(0, sizeof before, &before);
-	ums::run_loop loop({.schedulers = 2, .pin = true});
+	ums::run_loop loop({.schedulers = 2, .pin = true, .user_switch = user_switch});
 	std::mutex mutex; // of workers only
 	std::set<int> cpus;
 	for (int i = 0; i < 20; i++)
@@ -388,7 +395,7 @@ TEST(RunLoop, Pinned)
 
 TEST(RunLoop, Full)
 {
-	ums::run_loop loop({.schedulers = 2, .max_workers = 3});
+	ums::run_loop loop({.schedulers = 2, .max_workers = 3, .user_switch = user_switch});
 	std::atomic<int> ran{0};
 	for (int i = 0; i < 6; i++)
 		loop.spawn([&] { ran++; });
@@ -401,7 +408,7 @@ TEST(RunLoop, DestructorRunsWhatIsLeft)
 {
 	std::atomic<int> ended{0};
 	{
-		ums::run_loop loop({.schedulers = 2});
+		ums::run_loop loop({.schedulers = 2, .user_switch = user_switch});
 		for (int i = 0; i < 5; i++)
 			loop.spawn([&](std::stop_token token) {
 				while (!token.stop_requested())
@@ -416,7 +423,7 @@ TEST(RunLoop, AWorkerMayLeave)
 {
 	std::atomic<bool> go_on{false}, done{false};
 	{
-		ums::run_loop loop({.schedulers = 1});
+		ums::run_loop loop({.schedulers = 1, .user_switch = user_switch});
 		loop.spawn([&] {
 			ums::this_worker::detach();
 			while (!go_on)
@@ -436,7 +443,7 @@ TEST(RunLoop, AWorkerMayLeave)
 
 TEST(RunLoop, OrdinarySynchronisationAmongWorkers)
 {
-	ums::run_loop loop({.schedulers = 3});
+	ums::run_loop loop({.schedulers = 3, .user_switch = user_switch});
 	constexpr int n = 100;
 	std::latch all(n);
 	std::mutex mutex;
@@ -459,7 +466,7 @@ TEST(RunLoop, TwoAtATime)
 	std::vector<std::jthread> threads;
 	for (int t = 0; t < 2; t++)
 		threads.emplace_back([&] {
-			ums::run_loop loop({.schedulers = 2});
+			ums::run_loop loop({.schedulers = 2, .user_switch = user_switch});
 			for (int i = 0; i < 50; i++)
 				loop.spawn(small_stack, [&] {
 					usleep(200);
@@ -475,7 +482,7 @@ TEST(RunLoop, ManyShortLoops)
 {
 	// The end, over and over, with all schedulers about to sleep or asleep.
 	for (int i = 0; i < 50; i++) {
-		ums::run_loop loop({.schedulers = 4, .max_workers = 16});
+		ums::run_loop loop({.schedulers = 4, .max_workers = 16, .user_switch = user_switch});
 		std::atomic<int> ran{0};
 		for (int k = 0; k < 6; k++)
 			loop.spawn(small_stack, [&] { ran++; });

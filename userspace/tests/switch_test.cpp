@@ -13,6 +13,7 @@
 
 #include "helpers.hpp"
 
+using test::error_of;
 using test::run;
 using test::run_all;
 using ums::reason;
@@ -182,6 +183,131 @@ TEST(Switch, CountersOfProcessorsLoseNothing)
 		sum += c.n;
 	EXPECT_EQ(sum, std::uint64_t{schedulers} * workers_each * rounds);
 	EXPECT_EQ(wrong_cpu, 0);
+}
+
+// Three go round and come back: no scheduler between them, which gets the event of the last.
+TEST(Switch, ToEachOther)
+{
+	constexpr int rounds = 10'000;
+	ums::completion_list list(3);
+	ums::scheduler me(switching);
+	std::array<ums::worker_id, 3> ids{};
+	std::array<ums::worker, 3> w;
+	std::vector<int> order;
+	order.reserve(3 * rounds);
+	for (int k = 0; k < 3; k++) {
+		w[static_cast<std::size_t>(k)] = ums::worker(list, may_switch, [&, k] {
+			ums::this_worker::yield();
+			const ums::this_worker::switch_target next(ids[static_cast<std::size_t>((k + 1) % 3)]);
+			for (int i = 0; i < rounds; i++) {
+				order.push_back(k);
+				ums::this_worker::switch_to(next);
+			}
+		});
+		ids[static_cast<std::size_t>(k)] = list.pop();
+		EXPECT_EQ(run(me, list, ids[static_cast<std::size_t>(k)]).reason, reason::yielded);
+	}
+	const auto before = ums::query_thread();
+	// The first to end is 0, then 1 goes on.
+	for (const auto id : ids) {
+		const auto e = run(me, list, id);
+		EXPECT_EQ(e.reason, reason::exited);
+		EXPECT_EQ(e.worker, id);
+	}
+	EXPECT_EQ(order.size(), 3U * rounds);
+	for (std::size_t i = 0; i < order.size(); i++)
+		if (order[i] != static_cast<int>(i % 3)) {
+			ADD_FAILURE() << "at " << i;
+			break;
+		}
+	if (in_user_mode()) {
+		EXPECT_LT(ums::query_thread().executes - before.executes, 200U);
+	}
+}
+
+// The kernel holds the other one: the scheduler executes it. That works for workers that are not switched in user mode.
+TEST(Switch, ToOneThatTheKernelHolds)
+{
+	for (const auto &options : {may_switch, ums::worker::options{}}) {
+		ums::completion_list list(2);
+		ums::scheduler me(switching);
+		std::array<ums::worker_id, 2> ids{};
+		int steps = 0;
+		ums::worker a(list, options, [&] {
+			EXPECT_EQ(steps++, 0);
+			ums::this_worker::switch_to(ids[1]); // which has never run
+			EXPECT_EQ(steps++, 2);
+		});
+		ids[0] = list.pop();
+		ums::worker b(list, options, [&] {
+			EXPECT_EQ(steps++, 1);
+			ums::this_worker::switch_to(ids[0]);
+			EXPECT_EQ(steps++, 3);
+		});
+		ids[1] = list.pop();
+		auto e = run(me, list, ids[0]);
+		EXPECT_EQ(e.reason, reason::exited);
+		EXPECT_EQ(e.worker, ids[0]);
+		e = run(me, list, ids[1]);
+		EXPECT_EQ(e.reason, reason::exited);
+		EXPECT_EQ(e.worker, ids[1]);
+		EXPECT_EQ(steps, 4);
+	}
+}
+
+TEST(Switch, ToOneThatCannotRun)
+{
+	ums::completion_list list(3), closed(1);
+	ums::scheduler me(switching);
+	std::array<ums::worker_id, 3> ids{};
+	test::pipe pipe;
+	std::array<std::error_code, 4> errors;
+	ums::worker blocked(list, may_switch, [&] { pipe.take(); });
+	ids[0] = list.pop();
+	EXPECT_EQ(run(me, list, ids[0]).reason, reason::blocked);
+	ums::worker ended(list, may_switch, [&] {});
+	ids[1] = list.pop();
+	EXPECT_EQ(run(me, list, ids[1]).reason, reason::exited);
+	ums::worker w(list, may_switch, [&] {
+		errors[0] = error_of([&] { ums::this_worker::switch_to(ids[0]); });
+		errors[1] = error_of([&] { ums::this_worker::switch_to(ids[1]); });
+		errors[2] = error_of([&] { ums::this_worker::switch_to(ums::worker_id::none); });
+		ums::this_worker::switch_to(ums::this_worker::get_id());
+	});
+	ids[2] = list.pop();
+	EXPECT_EQ(run(me, list, ids[2]).reason, reason::exited);
+	EXPECT_EQ(errors[0], ums::errc::blocked);
+	EXPECT_EQ(errors[1], ums::errc::ended);
+	EXPECT_EQ(errors[2], ums::errc::no_such_worker);
+	EXPECT_EQ(error_of([&] { ums::this_worker::switch_to(ids[2]); }), std::errc::operation_not_permitted);
+	pipe.give();
+	EXPECT_EQ(run(me, list, list.pop()).reason, reason::exited);
+}
+
+// In a loop it is who goes on next, out of turn.
+TEST(Switch, InALoop)
+{
+	ums::run_loop loop({.schedulers = 1, .user_switch = true});
+	std::array<ums::worker_id, 3> ids{};
+	std::string order;
+	int there = 0;
+	for (int k = 0; k < 3; k++)
+		loop.spawn([&, k] {
+			ids[static_cast<std::size_t>(k)] = ums::this_worker::get_id();
+			there++;
+			while (there < 3)
+				ums::this_worker::yield();
+			for (int i = 0; i < 3; i++) {
+				order += static_cast<char>('a' + k);
+				if (k == 0 && i == 0)
+					ums::this_worker::switch_to(ids[2]);
+				else
+					ums::this_worker::yield();
+			}
+		});
+	loop.run();
+	EXPECT_EQ(order.size(), 9U);
+	EXPECT_EQ(order[order.find('a') + 1], 'c') << order;
 }
 
 // A worker that has yielded to one scheduler goes on under another one, once its thread carries nobody.

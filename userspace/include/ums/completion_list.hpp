@@ -10,6 +10,7 @@
 #include <span>
 #include <system_error>
 
+#include <ums/deadline.hpp>
 #include <ums/export.hpp>
 #include <ums/ums.h>
 #include <ums/worker_id.hpp>
@@ -88,7 +89,7 @@ public:
 	template <class Rep, class Period>
 	std::optional<worker_id> pop_for(std::chrono::duration<Rep, Period> timeout) const
 	{
-		const auto deadline = deadline_in(timeout);
+		const auto deadline = detail::deadline_in(timeout);
 		for (;;) {
 			if (auto id = try_pop())
 				return id;
@@ -111,7 +112,7 @@ public:
 	template <class Rep, class Period>
 	bool wait_for(std::chrono::duration<Rep, Period> timeout) const
 	{
-		return wait_until(deadline_in(timeout));
+		return wait_until(detail::deadline_in(timeout));
 	}
 
 	/// As wait(), but no longer than until @p deadline (CLOCK_MONOTONIC). Returns whether the list was
@@ -167,18 +168,6 @@ public:
 	const std::shared_ptr<detail::list_pages> &pages() const noexcept { return pages_; }
 
 private:
-	template <class Rep, class Period>
-	static std::chrono::steady_clock::time_point deadline_in(std::chrono::duration<Rep, Period> timeout)
-	{
-		using clock = std::chrono::steady_clock;
-		const auto now = clock::now();
-		// A timeout that does not fit is as good as for ever.
-		if (std::chrono::duration<double>(timeout) >
-		    std::chrono::duration<double>(clock::time_point::max() - now))
-			return clock::time_point::max();
-		return now + std::chrono::ceil<clock::duration>(timeout);
-	}
-
 	int fd_ = -1;
 	std::shared_ptr<detail::list_pages> pages_;
 };

@@ -50,18 +50,41 @@ struct event {
 
 namespace detail {
 
-// Shared with the assembly: the saved stack pointer of run(), and the upcall that ended it; and what a switch in
-// user mode needs to come back to it.
-struct upcall_context {
+class loop_scheduler;
+struct loop_entry;
+
+// Shared with the assembly, which has the offsets: the saved stack pointer of run(), and the upcall that ended it;
+// and what switches in user mode need. Aligned, since addresses of it carry bits.
+struct alignas(64) upcall_context {
 	void *stack_pointer = nullptr;
 	std::uint64_t reason = 0;
 	std::uint64_t worker = 0;
 	std::uint64_t detail = 0;
 	void *thread_pointer = nullptr; // null: it is not to be switched to
 	void *rseq = nullptr;
+	std::uint64_t tid = 0;
+
+	// Of a run_loop: a worker may go on with the next one as long as both are so: *published == seen, inbox empty.
+	const std::uint64_t *published = &seen;
+	std::uint64_t seen = 0;
+	void *inbox = nullptr;	// workers that others have woken
+	loop_entry *cursor = nullptr; // in the ring, next for the scheduler
+	std::uint64_t yields = 0;     // from one to the next, which the scheduler has not seen
+};
+
+// upcall_context::reason, besides those of the kernel: UMS_UPCALL_YIELDED in another way.
+enum user_reason : std::uint64_t {
+	yielded_in_user_mode = 0x100 | UMS_UPCALL_YIELDED,
+	yielded_asking = 0x200 | UMS_UPCALL_YIELDED, // for another one to run
 };
 
 } // namespace detail
+} // namespace ums
+
+// The library's own: of scheduler::run(). 0: the worker has been resumed in user mode, and this scheduler, too.
+extern "C" UMS_EXPORT int ums_run(ums::detail::upcall_context *context, std::uint64_t id);
+
+namespace ums {
 
 /// The scheduler role of the calling thread, for as long as the object lives. All members but current() are
 /// for that thread only. It needs no list of its own: it can run workers of every list of its process.
@@ -115,7 +138,14 @@ public:
 	event run(worker_id id, std::chrono::nanoseconds slice, std::error_code &ec) noexcept;
 
 	/// The same; throws std::system_error when the worker did not run.
-	event run(worker_id id, std::chrono::nanoseconds slice = {});
+	event run(worker_id id, std::chrono::nanoseconds slice = {})
+	{
+		if (slice.count() != 0 || ums_run(&context_, static_cast<std::uint64_t>(id)) != 0)
+			return run_or_throw(id, slice);
+		if (context_.reason != detail::yielded_in_user_mode) [[unlikely]]
+			conclude(0);
+		return last_event();
+	}
 
 	/// The same for a worker whose id is known, which it is once it was taken from its list.
 	event run(const worker &w, std::chrono::nanoseconds slice = {}) { return run(w.get_id(), slice); }
@@ -127,11 +157,25 @@ public:
 	static unsigned count() noexcept;
 
 private:
+	friend class detail::loop_scheduler;
+
 	long enter_kernel(long nr, const void *first, long second, long third) noexcept;
 	long resume(ums_slot &slot, worker_id id, std::chrono::nanoseconds::rep slice) noexcept;
+	long execute(ums_slot *slot, worker_id id, std::chrono::nanoseconds::rep slice) noexcept;
+	bool serve_request(std::chrono::nanoseconds::rep slice) noexcept;
+	void settle() noexcept;
+	void conclude(std::chrono::nanoseconds::rep slice) noexcept;
+	event run(ums_slot *slot, worker_id id, std::chrono::nanoseconds slice, std::error_code &ec) noexcept;
+	event run_or_throw(worker_id id, std::chrono::nanoseconds slice);
+
+	event last_event() const noexcept
+	{
+		return {.reason = static_cast<reason>(context_.reason & 0xff),
+			.worker = worker_id{context_.worker},
+			.detail = context_.detail};
+	}
 
 	detail::upcall_context context_;
-	std::uint32_t tid_ = 0;
 	std::byte *stack_ = nullptr; // with the guard page
 	std::size_t stack_size_ = 0;
 };

@@ -28,7 +28,7 @@ struct scheduler_statistics {
 	std::uint64_t switches = 0; ///< times that it ran a worker
 	std::uint64_t upcalls = 0;  ///< times that the kernel came back to it from a worker
 	std::uint64_t faults = 0;   ///< blocks for a page fault
-	std::uint64_t yields = 0;
+	std::uint64_t yields = 0;   ///< from one to the next in user mode: counted when it runs itself again
 	std::uint64_t preemptions = 0;
 	std::chrono::nanoseconds idle{0}; ///< slept since it had nothing to run
 	std::vector<blocks_in> blocks;	  ///< blocks in system calls, ascending by number

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <thread>
 
 #include <ums/completion_list.hpp>
 #include <ums/export.hpp>
@@ -9,6 +11,14 @@
 
 /// The worker that calls. A thread that became one by ums_worker_enter() of <ums/ums.h>, past this library,
 /// is not known here.
+namespace ums::detail {
+struct worker_context;
+}
+
+// The library's own: switch_to() and yield().
+extern "C" UMS_EXPORT void ums_switch_to(ums::detail::worker_context *context, std::uint64_t id);
+extern "C" UMS_EXPORT void ums_switch_away(std::uint64_t argument);
+
 namespace ums::this_worker {
 
 /// The id of the calling worker; worker_id::none in any other thread, and in one that was a worker of a list
@@ -23,10 +33,60 @@ UMS_EXPORT bool is_worker() noexcept;
 /// does. (On Windows a yielded thread was lost unless the scheduler knew to queue it; run_loop does.) No system
 /// call, where scheduler::run() needs none. Throws std::system_error: operation_not_permitted when the caller is
 /// no worker.
-UMS_EXPORT void yield(std::uint64_t argument = 0);
+inline void yield(std::uint64_t argument = 0)
+{
+	ums_switch_away(argument);
+}
 
-/// The same, but the worker is on its completion list when run() returns, and must be taken from there.
+/// A worker to be switched to, looked up once.
+class UMS_EXPORT switch_target
+{
+public:
+	explicit switch_target(worker_id id) noexcept;
+	worker_id id() const noexcept { return id_; }
+
+private:
+	friend void switch_to(const switch_target &target);
+
+	detail::worker_context *context_;
+	worker_id id_;
+};
+
+/// Yields, and has another worker go on in its place: for the scheduler as if it had run that one, so that its
+/// run() returns the next event of that one, or of whom it switches to in turn. The calling worker is on no list
+/// then: whoever knows its id, a worker or the scheduler, may have it go on; returns when that happens. In a
+/// run_loop it keeps its place in the queue.
+///
+/// No system call if the other one has yielded, or switched away, in user mode under the same scheduler; otherwise
+/// the scheduler executes it. The other one must be so far that scheduler::run() could run it.
+///
+/// Throws std::system_error: operation_not_permitted when the caller is no worker; what run() says when the other
+/// one cannot be run, to which the caller goes on at once. Precondition of the first form: the other one has not
+/// ended.
+inline void switch_to(const switch_target &target)
+{
+	ums_switch_to(target.context_, static_cast<std::uint64_t>(target.id_));
+}
+inline void switch_to(worker_id id)
+{
+	switch_to(switch_target(id));
+}
+
+/// As yield(), but the worker is on its completion list when run() returns, and must be taken from there.
 UMS_EXPORT void yield_to_list(std::uint64_t argument = 0);
+
+/// As std::this_thread::sleep_for() and sleep_until(): the kernel has the timers, and others run meanwhile. For any
+/// thread.
+template <class Rep, class Period>
+void sleep_for(const std::chrono::duration<Rep, Period> &time)
+{
+	std::this_thread::sleep_for(time);
+}
+template <class Clock, class Duration>
+void sleep_until(const std::chrono::time_point<Clock, Duration> &time)
+{
+	std::this_thread::sleep_until(time);
+}
 
 /// The calling thread, so far an ordinary one, becomes a worker of @p list. Returns its id when a scheduler
 /// has executed it for the first time. Throws std::system_error: device_or_resource_busy (it is a worker or

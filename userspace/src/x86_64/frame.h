@@ -30,37 +30,35 @@
 .endm
 
 /*
- * The other way round, of the context whose stack this is. Not by ret: the processor predicts
- * another return than this one.
+ * The other way round, of the context whose stack this is: all but the return address, which
+ * is on top then.
  */
-.macro load_context
+.macro load_registers
 	ldmxcsr	(%rsp)
 	fldcw	4(%rsp)
-	addq	$8, %rsp
-	.cfi_adjust_cfa_offset -8
-	popq	%r15
-	.cfi_adjust_cfa_offset -8
+	movq	8(%rsp), %r15
 	.cfi_restore %r15
-	popq	%r14
-	.cfi_adjust_cfa_offset -8
+	movq	16(%rsp), %r14
 	.cfi_restore %r14
-	popq	%r13
-	.cfi_adjust_cfa_offset -8
+	movq	24(%rsp), %r13
 	.cfi_restore %r13
-	popq	%r12
-	.cfi_adjust_cfa_offset -8
+	movq	32(%rsp), %r12
 	.cfi_restore %r12
-	popq	%rbx
-	.cfi_adjust_cfa_offset -8
+	movq	40(%rsp), %rbx
 	.cfi_restore %rbx
-	popq	%rbp
-	.cfi_adjust_cfa_offset -8
+	movq	48(%rsp), %rbp
 	.cfi_restore %rbp
-	xorl	%eax, %eax
-	popq	%rcx
-	.cfi_adjust_cfa_offset -8
-	.cfi_register %rip, %rcx
-	jmp	*%rcx
+.endm
+
+/*
+ * Goes on with it. Not by ret: the processor predicts another return than this one. The
+ * address below the stack pointer is in the red zone, which signals leave alone.
+ */
+.macro load_context
+	load_registers
+	addq	$64, %rsp
+	.cfi_def_cfa %rsp, 0
+	jmp	*-8(%rsp)
 .endm
 
 /* As it is after save_context: with the stack pointer in \cfa. */

@@ -59,6 +59,7 @@ ums_upcall_entry:
 	movq	CTX_STACK_POINTER(%r8), %rsp
 	/* From here on it is the frame of ums_upcall_await(). */
 	frame	%rsp
+	xorl	%eax, %eax
 	load_context
 	.cfi_endproc
 	.size	ums_upcall_entry, . - ums_upcall_entry

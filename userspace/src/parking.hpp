@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+//
+// How a thread waits for another one, whatever it is:
+//
+//	a worker of a run_loop that may be switched in user mode leaves the ring of its scheduler, and the next one goes
+//	on; woken, it is put into the ring again, at once by a worker of the same scheduler, by way of its inbox by others;
+//
+//	any other thread sleeps in the kernel, on a futex; a worker's scheduler hears of that as of any block. So does
+//	one that waits with a timeout: the kernel has the timers.
+//
+// A worker keeps its processor (no_upcall) from before it takes the lock of a queue until it waits: were it stopped
+// between, its scheduler, or who runs next, might wait for that lock, and woken, it would be ready while it runs.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <utility>
+
+#include <urcu/lfstack.h>
+
+#include <ums/deadline.hpp>
+#include <ums/ums.h>
+#include <ums/wait_queue.hpp>
+
+#include "loop_entry.hpp"
+#include "loop_scheduler.hpp"
+#include "this_worker_state.hpp"
+
+namespace ums::detail {
+
+// One that waits, on its stack.
+struct waiter {
+	waiter *next, *prev; // in a wait_queue, under its lock
+	bool queued = false;
+	bool granted = false;	// what it waited for has been given to it; written before it is woken
+	bool exclusive = false; // of a shared_mutex
+	bool insists = false;	// of a mutex: was woken, and came too late
+	void *item = nullptr;	// of a channel
+
+	loop_entry *entry = nullptr; // null: it sleeps in the kernel
+	cds_lfs_node inbox;
+	std::atomic<std::uint32_t> woken{0};
+
+	// Ends the wait. Once it is in no queue, by who took it from there, still in its region; it may be gone
+	// afterwards.
+	void wake() noexcept;
+};
+
+// Those of a take_all().
+inline void wake_all(waiter *w) noexcept
+{
+	while (w) {
+		auto *next = w->next;
+		w->wake();
+		w = next;
+	}
+}
+
+inline waiter *waiter_of_inbox(cds_lfs_node *node) noexcept
+{
+	return reinterpret_cast<waiter *>(reinterpret_cast<char *>(node) - offsetof(waiter, inbox));
+}
+
+// As this_worker::no_upcall_region, but can be left and entered again.
+class region
+{
+public:
+	region() noexcept { enter(); }
+	region(const region &) = delete;
+	region &operator=(const region &) = delete;
+	~region() { leave(); }
+
+	void enter() noexcept
+	{
+		if ((slot_ = me.slot))
+			ums_no_upcall_enter(slot_);
+	}
+	void leave() noexcept
+	{
+		if (auto *slot = std::exchange(slot_, nullptr))
+			ums_no_upcall_leave(slot);
+	}
+
+private:
+	ums_slot *slot_;
+};
+
+// The lock of a queue, in a region. Unlocked, the region stays, for those who wake.
+class queue_lock
+{
+public:
+	explicit queue_lock(base::wait_queue &queue) noexcept : lock_(queue) {}
+	void unlock() noexcept { lock_.unlock(); }
+
+	// The calling thread, @me, which is in the queue or was, unlocks it if it is locked, and waits until it is woken:
+	// true. False after @until: it has left the queue, which is locked again.
+	bool wait(waiter &me, const deadline &until = {}) noexcept;
+
+private:
+	bool wait_in_kernel(waiter &me, const deadline &until) noexcept;
+
+	region region_;
+	std::unique_lock<base::wait_queue> lock_;
+};
+
+// The calling thread, about to wait. To be made in the region.
+struct parking : waiter {
+	// With a deadline, it sleeps in the kernel.
+	explicit parking(bool timed) noexcept
+	{
+		if (!timed && is_in_loop() && me.entry->owner->runs_here())
+			entry = me.entry;
+	}
+};
+
+// Sleeps in the kernel as long as @word is @value. False after @until.
+bool futex_wait(std::atomic<std::uint32_t> &word, std::uint32_t value, const deadline &until = {}) noexcept;
+void futex_wake(std::atomic<std::uint32_t> &word, int n) noexcept;
+
+inline void waiter::wake() noexcept
+{
+	if (entry) {
+		entry->owner->wake(*this);
+		return;
+	}
+	// The address is all that is used of it then.
+	auto &word = woken;
+	word.store(1, std::memory_order_release);
+	futex_wake(word, 1);
+}
+
+inline bool queue_lock::wait(waiter &me, const deadline &until) noexcept
+{
+	if (lock_.owns_lock())
+		lock_.unlock();
+	return me.entry && me.entry->owner->park() ? true : wait_in_kernel(me, until);
+}
+
+} // namespace ums::detail
+
+namespace ums::base {
+
+inline void wait_queue::push_back(waiter &w) noexcept
+{
+	w.next = nullptr;
+	w.prev = last_;
+	(last_ ? last_->next : first_) = &w;
+	last_ = &w;
+	w.queued = true;
+}
+
+inline void wait_queue::push_front(waiter &w) noexcept
+{
+	w.prev = nullptr;
+	w.next = first_;
+	(first_ ? first_->prev : last_) = &w;
+	first_ = &w;
+	w.queued = true;
+}
+
+inline void wait_queue::remove(waiter &w) noexcept
+{
+	(w.prev ? w.prev->next : first_) = w.next;
+	(w.next ? w.next->prev : last_) = w.prev;
+	w.queued = false;
+}
+
+inline waiter *wait_queue::pop_front() noexcept
+{
+	auto *w = first_;
+	if (w)
+		remove(*w);
+	return w;
+}
+
+inline waiter *wait_queue::take_all() noexcept
+{
+	auto *all = first_;
+	for (auto *w = all; w; w = w->next)
+		w->queued = false;
+	first_ = last_ = nullptr;
+	return all;
+}
+
+} // namespace ums::base
