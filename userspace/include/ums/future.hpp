@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <chrono>
+#include <exception>
+#include <future>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+#include <ums/deadline.hpp>
+#include <ums/latch.hpp>
+
+namespace ums {
+
+template <class T>
+class promise;
+
+namespace detail {
+
+// What a promise and its future share. Whoever sets it first has @claimed.
+template <class T>
+struct future_state {
+	using stored = std::conditional_t<std::is_void_v<T>, std::monostate,
+					  std::conditional_t<std::is_reference_v<T>, std::remove_reference_t<T> *, T>>;
+
+	base::occurrence ready;
+	std::atomic<bool> claimed{false};
+	std::variant<std::monostate, std::exception_ptr, std::optional<stored>> result;
+
+	void claim()
+	{
+		if (claimed.exchange(true, std::memory_order_relaxed))
+			throw std::future_error(std::future_errc::promise_already_satisfied);
+	}
+
+	void fail(std::exception_ptr exception) noexcept
+	{
+		result.template emplace<1>(std::move(exception));
+		ready.happen();
+	}
+};
+
+} // namespace detail
+
+/// As std::future, of a ums::promise; who waits, and how, as ums::mutex.
+template <class T>
+class future
+{
+public:
+	future() noexcept = default;
+	future(future &&) noexcept = default;
+	future &operator=(future &&) noexcept = default;
+
+	bool valid() const noexcept { return state_ != nullptr; }
+
+	/// Waits, and returns the value or throws the exception. The future is not valid() afterwards. Throws
+	/// std::future_error: no_state when it is not before; broken_promise.
+	T get()
+	{
+		auto state = std::exchange(state_, nullptr);
+		require(state);
+		state->ready.wait();
+		if (auto *exception = std::get_if<1>(&state->result))
+			std::rethrow_exception(*exception);
+		auto &value = *std::get<2>(state->result);
+		if constexpr (std::is_void_v<T>)
+			return;
+		else if constexpr (std::is_reference_v<T>)
+			return static_cast<T>(*value);
+		else
+			return std::move(value);
+	}
+
+	void wait() const
+	{
+		require(state_);
+		state_->ready.wait();
+	}
+
+	template <class Rep, class Period>
+	std::future_status wait_for(const std::chrono::duration<Rep, Period> &timeout) const
+	{
+		require(state_);
+		return status(state_->ready.wait(detail::deadline_in(timeout)));
+	}
+
+	template <class Clock, class Duration>
+	std::future_status wait_until(const std::chrono::time_point<Clock, Duration> &time) const
+	{
+		require(state_);
+		return status(detail::wait_until(
+			time, [&](const detail::deadline &until) { return state_->ready.wait(until); }));
+	}
+
+private:
+	using shared = std::shared_ptr<detail::future_state<T>>;
+	friend promise<T>;
+
+	explicit future(shared s) noexcept : state_(std::move(s)) {}
+
+	static void require(const shared &s)
+	{
+		if (!s)
+			throw std::future_error(std::future_errc::no_state);
+	}
+
+	static std::future_status status(bool ready) noexcept
+	{
+		return ready ? std::future_status::ready : std::future_status::timeout;
+	}
+
+	shared state_;
+};
+
+/// As std::promise.
+template <class T>
+class promise
+{
+public:
+	/// Throws std::bad_alloc.
+	promise() : state_(std::make_shared<detail::future_state<T>>()) {}
+	promise(promise &&) noexcept = default;
+	promise &operator=(promise &&other) noexcept
+	{
+		promise(std::move(other)).swap(*this);
+		return *this;
+	}
+
+	/// The future gets broken_promise, if nothing was set.
+	~promise()
+	{
+		if (state_ && !state_->claimed.exchange(true, std::memory_order_relaxed))
+			state_->fail(std::make_exception_ptr(std::future_error(std::future_errc::broken_promise)));
+	}
+
+	void swap(promise &other) noexcept
+	{
+		std::swap(state_, other.state_);
+		std::swap(retrieved_, other.retrieved_);
+	}
+	friend void swap(promise &a, promise &b) noexcept { a.swap(b); }
+
+	/// Once. Throws std::future_error: future_already_retrieved, no_state.
+	future<T> get_future()
+	{
+		require();
+		if (std::exchange(retrieved_, true))
+			throw std::future_error(std::future_errc::future_already_retrieved);
+		return future<T>(state_);
+	}
+
+	/// Throws std::future_error: promise_already_satisfied, no_state; what the constructor of T throws, and the
+	/// promise is broken then.
+	template <class... Value>
+		requires(std::is_void_v<T> ? sizeof...(Value) == 0 : sizeof...(Value) == 1)
+	void set_value(Value &&...value)
+	{
+		require();
+		state_->claim();
+		try {
+			if constexpr (std::is_reference_v<T>)
+				state_->result.template emplace<2>(std::in_place, &value...);
+			else
+				state_->result.template emplace<2>(std::in_place, std::forward<Value>(value)...);
+		} catch (...) {
+			state_->fail(std::make_exception_ptr(std::future_error(std::future_errc::broken_promise)));
+			throw;
+		}
+		state_->ready.happen();
+	}
+
+	/// Throws as set_value().
+	void set_exception(std::exception_ptr exception)
+	{
+		require();
+		state_->claim();
+		state_->fail(std::move(exception));
+	}
+
+private:
+	void require() const
+	{
+		if (!state_)
+			throw std::future_error(std::future_errc::no_state);
+	}
+
+	std::shared_ptr<detail::future_state<T>> state_;
+	bool retrieved_ = false;
+};
+
+} // namespace ums

@@ -1,0 +1,635 @@
+// SPDX-License-Identifier: MIT
+//
+// The synchronisation objects, between workers that switch in user mode, workers that do not, ordinary threads, and all
+// of them.
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <shared_mutex>
+#include <thread>
+#include <vector>
+
+#include "helpers.hpp"
+
+using namespace std::chrono_literals;
+using steady = std::chrono::steady_clock;
+
+namespace {
+
+struct place {
+	const char *name;
+	unsigned schedulers; // of a run_loop; 0: none
+	bool user_switch;
+	bool threads; // ordinary ones; with a loop as well, every other one
+	std::chrono::nanoseconds slice{0};
+};
+
+// Runs functions, each in a worker or a thread.
+class team
+{
+public:
+	explicit team(const place &p) : place_(p)
+	{
+		if (p.schedulers)
+			loop_.emplace(ums::run_loop::options{
+				.schedulers = p.schedulers, .slice = p.slice, .user_switch = p.user_switch});
+	}
+
+	template <class F>
+	void add(F f)
+	{
+		if (loop_ && !(place_.threads && n_++ % 2))
+			loop_->spawn(std::move(f));
+		else
+			later_.emplace_back(std::move(f));
+	}
+
+	// Until all have ended.
+	void run()
+	{
+		std::vector<std::jthread> threads;
+		for (auto &f : later_)
+			threads.emplace_back(std::move(f));
+		if (loop_)
+			loop_->run();
+		threads.clear();
+	}
+
+	ums::run_loop &loop() { return *loop_; }
+
+private:
+	place place_;
+	std::optional<ums::run_loop> loop_;
+	std::vector<std::function<void()>> later_;
+	unsigned n_ = 0;
+};
+
+class Sync : public testing::TestWithParam<place>
+{
+};
+
+constexpr place places[] = {
+	{"Switching1", 1, true, false}, {"Switching3", 3, true, false}, {"Kernel2", 2, false, false},
+	{"Slices", 2, true, false, 1ms}, {"Threads", 0, false, true},	{"Mixed", 2, true, true},
+};
+
+INSTANTIATE_TEST_SUITE_P(, Sync, testing::ValuesIn(places), [](const auto &info) { return info.param.name; });
+
+// Now and then something else happens.
+void disturb(std::minstd_rand &random)
+{
+	switch (random() % 64) {
+	case 0:
+		if (ums::this_worker::is_worker())
+			ums::this_worker::yield();
+		else
+			std::this_thread::yield();
+		break;
+	case 1:
+		usleep(1);
+		break;
+	case 2:
+		gettid();
+	}
+}
+
+} // namespace
+
+TEST_P(Sync, MutexExcludes)
+{
+	constexpr unsigned n = 6, rounds = 500;
+	team t(GetParam());
+	ums::mutex m;
+	long counter = 0;
+	std::atomic<int> inside{0}, wrong{0};
+	for (unsigned k = 0; k < n; k++)
+		t.add([&, k] {
+			std::minstd_rand random(k + 1);
+			for (unsigned i = 0; i < rounds; i++) {
+				const std::scoped_lock lock(m);
+				wrong += inside++ != 0;
+				const long was = counter;
+				disturb(random);
+				counter = was + 1;
+				inside--;
+			}
+		});
+	t.run();
+	EXPECT_EQ(counter, long{n} * rounds);
+	EXPECT_EQ(wrong, 0);
+	EXPECT_TRUE(m.try_lock());
+	EXPECT_FALSE(std::unique_lock(m, std::try_to_lock).owns_lock());
+	m.unlock();
+}
+
+// Whoever waits gets it in the end, also if another one takes it again and again.
+TEST_P(Sync, MutexIsNotKeptFromOthers)
+{
+	team t(GetParam());
+	ums::mutex m;
+	std::atomic<bool> stop{false};
+	std::atomic<int> got{0};
+	for (int k = 0; k < 2; k++)
+		t.add([&] {
+			while (!stop) {
+				m.lock();
+				if (ums::this_worker::is_worker())
+					ums::this_worker::yield();
+				m.unlock();
+			}
+		});
+	t.add([&] {
+		for (int i = 0; i < 100; i++) {
+			const std::scoped_lock lock(m);
+			got++;
+		}
+		stop = true;
+	});
+	t.run();
+	EXPECT_EQ(got, 100);
+}
+
+TEST_P(Sync, TimedMutexGivesUp)
+{
+	team t(GetParam());
+	ums::timed_mutex m;
+	ums::latch locked(1), over(1);
+	t.add([&] {
+		m.lock();
+		locked.count_down();
+		over.wait();
+		m.unlock();
+	});
+	t.add([&] {
+		locked.wait();
+		const auto before = steady::now();
+		EXPECT_FALSE(m.try_lock_for(5ms));
+		EXPECT_GE(steady::now() - before, 5ms);
+		EXPECT_FALSE(m.try_lock_until(std::chrono::system_clock::now() + 1ms));
+		EXPECT_FALSE(m.try_lock_for(0ms));
+		EXPECT_FALSE(m.try_lock_for(-1h));
+		over.count_down();
+		EXPECT_TRUE(m.try_lock_for(1h));
+		m.unlock();
+	});
+	t.run();
+}
+
+// Waits that end, and waits that time out, at random: nobody is lost, and nobody gets in twice.
+TEST_P(Sync, TimedMutexUnderPressure)
+{
+	constexpr unsigned n = 6, rounds = 100;
+	team t(GetParam());
+	ums::timed_mutex m;
+	std::atomic<int> inside{0}, wrong{0};
+	std::atomic<unsigned> got{0}, not_got{0};
+	for (unsigned k = 0; k < n; k++)
+		t.add([&, k] {
+			std::minstd_rand random(k + 1);
+			for (unsigned i = 0; i < rounds; i++) {
+				const bool timed = random() % 2;
+				if (timed && !m.try_lock_for(std::chrono::microseconds(random() % 200))) {
+					not_got++;
+					continue;
+				}
+				if (!timed)
+					m.lock();
+				got++;
+				wrong += inside++ != 0;
+				disturb(random);
+				if (random() % 16 == 0)
+					usleep(50);
+				inside--;
+				m.unlock();
+			}
+		});
+	t.run();
+	EXPECT_EQ(got + not_got, n * rounds);
+	EXPECT_EQ(wrong, 0);
+	EXPECT_TRUE(m.try_lock());
+	m.unlock();
+}
+
+TEST_P(Sync, ConditionVariableTakesTurns)
+{
+	constexpr int n = 4, rounds = 200;
+	team t(GetParam());
+	ums::mutex m;
+	ums::condition_variable changed[n];
+	int turn = 0;
+	std::vector<int> order;
+	for (int k = 0; k < n; k++)
+		t.add([&, k] {
+			for (int i = 0; i < rounds; i++) {
+				std::unique_lock lock(m);
+				changed[k].wait(lock, [&] { return turn == k; });
+				order.push_back(k);
+				turn = (k + 1) % n;
+				changed[turn].notify_one();
+			}
+		});
+	t.run();
+	ASSERT_EQ(order.size(), std::size_t{n} * rounds);
+	for (std::size_t i = 0; i < order.size(); i++)
+		ASSERT_EQ(order[i], static_cast<int>(i % n));
+}
+
+TEST_P(Sync, ConditionVariableWakesAll)
+{
+	constexpr int n = 8;
+	team t(GetParam());
+	ums::mutex m;
+	ums::condition_variable changed, counted;
+	int waiting = 0, gone = 0;
+	bool go = false;
+	for (int k = 0; k < n; k++)
+		t.add([&] {
+			std::unique_lock lock(m);
+			waiting++;
+			counted.notify_one();
+			changed.wait(lock, [&] { return go; });
+			gone++;
+		});
+	t.add([&] {
+		std::unique_lock lock(m);
+		counted.wait(lock, [&] { return waiting == n; });
+		go = true;
+		changed.notify_all();
+	});
+	t.run();
+	EXPECT_EQ(gone, n);
+}
+
+TEST_P(Sync, ConditionVariableTimesOut)
+{
+	team t(GetParam());
+	ums::mutex m;
+	ums::condition_variable never;
+	t.add([&] {
+		std::unique_lock lock(m);
+		const auto before = steady::now();
+		EXPECT_EQ(never.wait_for(lock, 3ms), std::cv_status::timeout);
+		EXPECT_GE(steady::now() - before, 3ms);
+		EXPECT_FALSE(never.wait_until(lock, std::chrono::system_clock::now() + 1ms, [] { return false; }));
+		EXPECT_TRUE(lock.owns_lock());
+	});
+	t.run();
+	never.notify_all(); // nobody
+}
+
+TEST_P(Sync, SemaphoreCounts)
+{
+	constexpr unsigned n = 8, rounds = 150;
+	constexpr int places_in_it = 3;
+	team t(GetParam());
+	ums::counting_semaphore<places_in_it> s(places_in_it);
+	std::atomic<int> inside{0}, most{0}, refused{0};
+	for (unsigned k = 0; k < n; k++)
+		t.add([&, k] {
+			std::minstd_rand random(k + 1);
+			for (unsigned i = 0; i < rounds; i++) {
+				if (random() % 4 == 0) {
+					if (!s.try_acquire_for(std::chrono::microseconds(random() % 100))) {
+						refused++;
+						continue;
+					}
+				} else {
+					s.acquire();
+				}
+				const int now = ++inside;
+				for (int was = most; was < now && !most.compare_exchange_weak(was, now);)
+					;
+				disturb(random);
+				inside--;
+				s.release();
+			}
+		});
+	t.run();
+	EXPECT_LE(most, places_in_it);
+	for (int i = 0; i < places_in_it; i++)
+		EXPECT_TRUE(s.try_acquire());
+	EXPECT_FALSE(s.try_acquire());
+	static_assert(ums::binary_semaphore::max() == 1);
+}
+
+// In turn, by objects that are destroyed as soon as they have done their work.
+TEST_P(Sync, ShortLives)
+{
+	team t(GetParam());
+	ums::channel<std::function<void()>> work;
+	t.add([&] {
+		while (auto f = work.receive())
+			(*f)();
+	});
+	t.add([&] {
+		for (int i = 0; i < 200; i++) {
+			int result = 0;
+			{
+				auto done = std::make_unique<ums::latch>(1);
+				work.send([&result, latch = done.get()] {
+					result = 1;
+					latch->count_down();
+				});
+				done->wait();
+			}
+			{
+				auto done = std::make_unique<ums::binary_semaphore>(0);
+				work.send([&result, semaphore = done.get()] {
+					result++;
+					semaphore->release();
+				});
+				done->acquire();
+			}
+			EXPECT_EQ(result, 2);
+		}
+		work.close();
+	});
+	t.run();
+}
+
+TEST_P(Sync, BarrierKeepsPhases)
+{
+	constexpr int n = 5, phases = 80;
+	team t(GetParam());
+	std::atomic<int> arrived{0}, wrong{0};
+	int completed = 0;
+	ums::barrier sync(n, [&]() noexcept {
+		wrong += arrived.exchange(0) != n - (completed >= phases ? 1 : 0);
+		completed++;
+	});
+	for (int k = 0; k < n; k++)
+		t.add([&, k] {
+			std::minstd_rand random(static_cast<unsigned>(k) + 1);
+			for (int i = 0; i < phases; i++) {
+				disturb(random);
+				arrived++;
+				sync.arrive_and_wait();
+				wrong += completed != i + 1;
+			}
+			if (k == 0) {
+				sync.arrive_and_drop();
+				return;
+			}
+			arrived++;
+			sync.arrive_and_wait();
+		});
+	t.run();
+	EXPECT_EQ(completed, phases + 1);
+	EXPECT_EQ(wrong, 0);
+}
+
+TEST_P(Sync, SharedMutexSharesAndExcludes)
+{
+	constexpr unsigned n = 8, rounds = 150;
+	team t(GetParam());
+	ums::shared_mutex m;
+	std::atomic<int> readers{0}, writers{0}, wrong{0}, most{0};
+	long value = 0, copy = 0;
+	for (unsigned k = 0; k < n; k++)
+		t.add([&, k] {
+			std::minstd_rand random(k + 1);
+			for (unsigned i = 0; i < rounds; i++) {
+				if (random() % 4 == 0) {
+					if (random() % 2) {
+						if (!m.try_lock_for(1h))
+							wrong++;
+					} else {
+						m.lock();
+					}
+					wrong += writers++ != 0 || readers != 0;
+					value++;
+					disturb(random);
+					copy++;
+					writers--;
+					m.unlock();
+				} else {
+					const std::shared_lock lock(m);
+					const int now = ++readers;
+					if (now > most)
+						most = now;
+					wrong += writers != 0 || value != copy;
+					disturb(random);
+					readers--;
+				}
+			}
+		});
+	t.run();
+	EXPECT_EQ(wrong, 0);
+	if (GetParam().schedulers != 0) {
+		EXPECT_GT(most, 1);
+	}
+	EXPECT_TRUE(m.try_lock_shared());
+	EXPECT_TRUE(m.try_lock_shared());
+	EXPECT_FALSE(m.try_lock());
+	EXPECT_FALSE(m.try_lock_for(1ms));
+	m.unlock_shared();
+	m.unlock_shared();
+}
+
+// A writer that gives up does not keep the readers behind it.
+TEST_P(Sync, SharedMutexGivesUp)
+{
+	team t(GetParam());
+	ums::shared_mutex m;
+	ums::latch reading(1), over(2);
+	t.add([&] {
+		m.lock_shared();
+		reading.count_down();
+		over.wait();
+		m.unlock_shared();
+	});
+	t.add([&] {
+		reading.wait();
+		EXPECT_FALSE(m.try_lock_for(20ms));
+		over.count_down();
+	});
+	t.add([&] {
+		reading.wait();
+		// Most often behind the writer by now.
+		ums::this_worker::sleep_for(10ms);
+		EXPECT_TRUE(m.try_lock_shared_for(1h));
+		m.unlock_shared();
+		over.count_down();
+	});
+	t.run();
+}
+
+TEST_P(Sync, ChannelsLoseNothing)
+{
+	for (const std::size_t capacity : {0U, 1U, 7U}) {
+		constexpr int n = 3, items = 300;
+		team t(GetParam());
+		ums::channel<std::unique_ptr<int>> c(capacity);
+		EXPECT_EQ(c.capacity(), capacity);
+		std::atomic<long> sum{0};
+		std::atomic<int> received{0}, senders{n};
+		for (int k = 0; k < n; k++) {
+			t.add([&, k] {
+				std::minstd_rand random(static_cast<unsigned>(k) + 1);
+				for (int i = 1; i <= items; i++) {
+					auto item = std::make_unique<int>(i);
+					if (random() % 4 || !c.try_send(item)) {
+						EXPECT_TRUE(c.send(std::move(item)));
+					}
+					disturb(random);
+				}
+				if (--senders == 0)
+					c.close();
+			});
+			t.add([&, k] {
+				std::minstd_rand random(static_cast<unsigned>(k) + 100);
+				for (;;) {
+					std::optional<std::unique_ptr<int>> item;
+					if (random() % 4 == 0)
+						item = c.receive_for(std::chrono::microseconds(random() % 100));
+					if (!item)
+						item = c.receive();
+					if (!item)
+						break;
+					sum += **item;
+					received++;
+					disturb(random);
+				}
+			});
+		}
+		t.run();
+		EXPECT_EQ(received, n * items);
+		EXPECT_EQ(sum, long{n} * items * (items + 1) / 2);
+	}
+}
+
+TEST_P(Sync, ChannelsCloseAndTimeOut)
+{
+	team t(GetParam());
+	ums::channel<std::string> none, one(1), other;
+	ums::latch closed(1);
+	t.add([&] {
+		EXPECT_FALSE(none.try_receive());
+		EXPECT_FALSE(none.receive_for(1ms));
+		std::string text = "text";
+		EXPECT_FALSE(none.try_send(text));
+		EXPECT_FALSE(none.send_for(std::move(text), 1ms));
+		EXPECT_EQ(text, "text");
+		EXPECT_TRUE(one.try_send(text));
+		EXPECT_FALSE(one.try_send("other"));
+		EXPECT_FALSE(one.is_closed());
+		closed.wait();
+		EXPECT_FALSE(none.send("nobody"));
+		EXPECT_FALSE(none.receive());
+		EXPECT_FALSE(one.send("late"));
+		EXPECT_EQ(one.receive(), "text");
+		EXPECT_FALSE(one.receive());
+	});
+	t.add([&] { EXPECT_FALSE(other.receive()); });
+	t.add([&] {
+		usleep(20'000);
+		none.close();
+		one.close();
+		other.close();
+		EXPECT_TRUE(one.is_closed());
+		closed.count_down();
+	});
+	t.run();
+	ums::channel<std::string> left(2);
+	EXPECT_TRUE(left.send("destroyed with it"));
+}
+
+TEST_P(Sync, FuturesBringWhatWasPromised)
+{
+	team t(GetParam());
+	ums::promise<std::string> value;
+	ums::promise<int &> reference;
+	ums::promise<void> nothing;
+	ums::promise<int> failed;
+	ums::future<int> broken;
+	ums::latch waited(1);
+	int number = 0;
+	auto a = value.get_future();
+	auto b = reference.get_future();
+	auto c = nothing.get_future();
+	auto d = failed.get_future();
+	broken = ums::promise<int>().get_future();
+	t.add([&] {
+		EXPECT_EQ(c.wait_for(1ms), std::future_status::timeout);
+		EXPECT_EQ(c.wait_until(std::chrono::system_clock::now() + 1ms), std::future_status::timeout);
+		waited.count_down();
+		EXPECT_EQ(a.get(), "value");
+		EXPECT_FALSE(a.valid());
+		EXPECT_EQ(&b.get(), &number);
+		c.wait();
+		EXPECT_TRUE(c.valid());
+		c.get();
+		EXPECT_THROW(d.get(), std::out_of_range);
+		EXPECT_THROW(broken.get(), std::future_error);
+		EXPECT_THROW(broken.get(), std::future_error);
+	});
+	t.add([&] {
+		waited.wait();
+		value.set_value("value");
+		reference.set_value(number);
+		nothing.set_value();
+		failed.set_exception(std::make_exception_ptr(std::out_of_range("")));
+	});
+	t.run();
+	EXPECT_THROW(value.set_value("again"), std::future_error);
+	EXPECT_THROW(value.get_future(), std::future_error);
+}
+
+TEST_P(Sync, SleepSleeps)
+{
+	team t(GetParam());
+	std::atomic<int> awake{0};
+	const auto before = steady::now();
+	for (int k = 0; k < 10; k++)
+		t.add([&] {
+			ums::this_worker::sleep_for(20ms);
+			ums::this_worker::sleep_until(steady::now() + 5ms);
+			awake++;
+		});
+	t.run();
+	EXPECT_EQ(awake, 10);
+	EXPECT_GE(steady::now() - before, 25ms);
+}
+
+// If they silently went through the kernel, all other tests would pass.
+TEST(SyncSwitch, TheKernelDoesNotSeeIt)
+{
+	if (!ums::probe().has(UMS_FEATURE_USER_SWITCH))
+		GTEST_SKIP() << "no switch in user mode";
+	constexpr int rounds = 5000;
+	ums::run_loop loop({.schedulers = 1, .user_switch = true});
+	ums::channel<int> there, back;
+	ums::mutex m;
+	ums::condition_variable changed;
+	int turn = 0;
+	std::uint64_t blocks = 0;
+	const auto take_turn = [&](int k) {
+		std::unique_lock lock(m);
+		changed.wait(lock, [&] { return turn == k; });
+		turn = 1 - k;
+		changed.notify_one();
+	};
+	loop.spawn([&] {
+		const auto id = ums::this_worker::get_id();
+		const auto before = ums::query(id);
+		for (int i = 0; i < rounds; i++) {
+			there.send(i);
+			EXPECT_EQ(back.receive(), i);
+			take_turn(0);
+		}
+		const auto after = ums::query(id);
+		blocks = after.blocks_syscall - before.blocks_syscall;
+		there.close();
+	});
+	loop.spawn([&] {
+		while (const auto i = there.receive()) {
+			back.send(*i);
+			take_turn(1);
+		}
+	});
+	loop.run();
+	EXPECT_LT(blocks, rounds / 100U);
+}
