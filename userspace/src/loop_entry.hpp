@@ -5,16 +5,19 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <type_traits>
 
 #include <urcu/lfstack.h>
 #include <urcu/rculfhash.h>
 
+#include <ums/worker.hpp>
 #include <ums/worker_id.hpp>
 
 namespace ums::detail {
 
 class loop_scheduler;
+struct work_item;
 struct worker_context;
 
 // What a run_loop knows of one of its workers. Made by spawn(); from the first time the worker comes to its
@@ -27,6 +30,12 @@ struct loop_entry {
 	worker_context *context = nullptr;
 
 	loop_scheduler *owner = nullptr;
+
+	// Once its worker has ended, its thread waits for another one: see loop_scheduler::next_work().
+	std::atomic<bool> idle{false};
+	loop_entry *next_idle = nullptr;
+	std::unique_ptr<body> work;		    // what it is to do then; null: to end
+	work_item *finished_item = nullptr; // in which that came
 	cds_lfht_node by_id{}; // in the registry
 	cds_lfs_node free{};   // among the retired entries, then the free ones
 	cds_lfs_node all{};    // among all entries

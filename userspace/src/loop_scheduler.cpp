@@ -6,6 +6,7 @@
 #include <system_error>
 #include <utility>
 
+#include <errno.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -13,7 +14,9 @@
 
 #include "parking.hpp"
 #include "ready_ring.hpp"
+#include "region.hpp"
 #include "this_worker_state.hpp"
+#include "thread.hpp"
 #include "throw_error.hpp"
 #include "x86_64/switch.hpp"
 
@@ -44,6 +47,7 @@ void loop_scheduler::serve(scheduler &me, std::chrono::nanoseconds slice) noexce
 	// Who has woken the last one may still be about to look whether this scheduler sleeps.
 	if (wakes_)
 		urcu_bp_synchronize_rcu();
+	list_.close();
 	context_ = nullptr;
 }
 
@@ -71,10 +75,18 @@ void loop_scheduler::take_woken() noexcept
 	while (node) {
 		// It may be gone as soon as its worker runs.
 		auto *next = node->next;
-		auto &entry = *waiter_of_inbox(node)->entry;
-		unpark(entry);
-		ring_add(*context_, entry, before);
-		before = &entry;
+		auto *item = item_of_inbox(node);
+		loop_entry *entry;
+		if (item->is_work) {
+			auto *work = static_cast<work_item *>(item);
+			entry = &assign(std::move(work->body), work->name.data());
+			entry->finished_item = work;
+		} else {
+			entry = static_cast<waiter *>(item)->entry;
+		}
+		unpark(*entry);
+		ring_add(*context_, *entry, before);
+		before = entry;
 		node = next;
 	}
 }
@@ -88,11 +100,107 @@ void loop_scheduler::wake(waiter &w) noexcept
 		ring_add(*context_, entry, me.entry);
 		return;
 	}
-	const rcu_read_section section;
 	w.woken.store(1, std::memory_order_relaxed);
-	cds_lfs_node_init(&w.inbox);
-	cds_lfs_push(inbox(), &w.inbox);
+	post(w);
+}
+
+// By any thread. Its loop may be gone as soon as it is pushed, but for the section.
+void loop_scheduler::post(inbox_item &item) noexcept
+{
+	const rcu_read_section section;
+	cds_lfs_node_init(&item.node);
+	cds_lfs_push(inbox(), &item.node);
 	wake_up();
+}
+
+bool loop_scheduler::reserve_thread() noexcept
+{
+	auto n = free_threads_.load(std::memory_order_relaxed);
+	while (n > 0)
+		if (free_threads_.compare_exchange_weak(n, n - 1, std::memory_order_acquire,
+							std::memory_order_relaxed))
+			return true;
+	return false;
+}
+
+// By what runs for it, which has reserved a thread.
+loop_entry &loop_scheduler::assign(std::unique_ptr<body> work, std::string_view name) noexcept
+{
+	auto &entry = *idle_;
+	idle_ = entry.next_idle;
+	entry.work = std::move(work);
+	entry.name.fill('\0');
+	name.copy(entry.name.data(), entry.name.size() - 1);
+	entry.idle.store(false, std::memory_order_release);
+	counters_.new_worker();
+	return entry;
+}
+
+bool loop_scheduler::give_work(std::unique_ptr<body> &work, std::string_view name)
+{
+	if (!reserve_thread())
+		return false;
+	{
+		const region keeps_its_processor;
+		if (runs_here()) {
+			auto &entry = assign(std::move(work), name);
+			unpark(entry);
+			ring_add(*context_, entry, me.entry);
+			return true;
+		}
+	}
+	std::unique_ptr<work_item> item;
+	try {
+		item = std::make_unique<work_item>();
+	} catch (...) {
+		free_threads_.fetch_add(1, std::memory_order_relaxed);
+		throw;
+	}
+	item->body = std::move(work);
+	name.copy(item->name.data(), item->name.size() - 1);
+	post(*item.release());
+	return true;
+}
+
+std::unique_ptr<body> loop_scheduler::next_work(bool was_named) noexcept
+{
+	region keeps_its_processor;
+	if (!runs_here())
+		return nullptr;
+	auto &entry = *me.entry;
+	entry.idle.store(true, std::memory_order_release);
+	entry.next_idle = std::exchange(idle_, &entry);
+	free_threads_.fetch_add(1, std::memory_order_release);
+	counters_.worker_ended();
+	release();
+	loop_.worker_ended();
+	if (!park())
+		return nullptr;
+	keeps_its_processor.leave();
+	// The memory that it came in, if another thread sent it.
+	delete std::exchange(entry.finished_item, nullptr);
+	if (entry.work && (was_named || entry.name[0]))
+		name_this_thread(entry.name[0] ? entry.name.data() : program_invocation_short_name);
+	return std::move(entry.work);
+}
+
+// The loop has ended: those that wait for work end.
+void loop_scheduler::end_threads() noexcept
+{
+	while (idle_) {
+		auto &entry = *std::exchange(idle_, idle_->next_idle);
+		unpark(entry);
+		ring_add(*context_, entry);
+	}
+}
+
+void loop_scheduler::end() noexcept
+{
+	// Its threads that wait for work have to end before the list is closed: sleep().
+	if (wakes_)
+		wake_up();
+	else
+		list_.close();
 }
 
 bool loop_scheduler::park() noexcept
@@ -135,6 +243,7 @@ void loop_scheduler::take_published() noexcept
 			entry->context = &context_of(list_.slot(ids[i]));
 			workers_.add(*entry, ids[i]);
 			counters_.new_worker();
+			threads_++;
 		}
 		// It is there already if somebody has executed it past the loop.
 		if (!entry->next)
@@ -186,32 +295,41 @@ void loop_scheduler::run(scheduler &me, loop_entry &first, std::chrono::nanoseco
 		// and it will come back on its list if it comes back at all.
 		leave(first);
 		if (ec == errc::ended || ec == errc::no_such_worker)
-			end(first);
+			ended(first);
 		return;
 	}
 
 	skipped_ = nullptr;
-	counters_.ran(e);
 	if (context_->yields)
 		counters_.yielded(std::exchange(context_->yields, 0));
 	// Workers may have gone on to others by themselves. What is not found is not the loop's.
 	auto *entry = e.worker == id ? &first : workers_.find(e.worker);
 	if (!entry)
 		return;
+	if (e.reason == reason::yielded && !entry->next) {
+		// It has left the ring by itself, and set the cursor.
+		counters_.waited();
+		return;
+	}
+	counters_.ran(e);
 	if (e.reason == reason::yielded) {
-		// Out of the ring, it waits, and has set the cursor.
-		if (entry->next)
-			context_->cursor = entry->next;
+		context_->cursor = entry->next;
 		return;
 	}
 	leave(*entry);
 	if (e.is_last())
-		end(*entry);
+		ended(*entry);
 }
 
-void loop_scheduler::end(loop_entry &entry) noexcept
+void loop_scheduler::ended(loop_entry &entry) noexcept
 {
+	const bool was_idle = entry.idle.load(std::memory_order_relaxed);
+	threads_--;
 	workers_.retire(entry);
+	// The worker had ended before its thread waited for another one.
+	if (was_idle)
+		return;
+	counters_.worker_ended();
 	release();
 	loop_.worker_ended();
 }
@@ -221,8 +339,14 @@ bool loop_scheduler::sleep() noexcept
 {
 	using clock = std::chrono::steady_clock;
 
-	if (loop_.ended())
-		return false;
+	if (loop_.ended()) {
+		if (!threads_)
+			return false;
+		if (idle_) {
+			end_threads();
+			return true;
+		}
+	}
 	const auto start = clock::now();
 	std::error_code ec;
 	if (!wakes_ || !sleep_for_news())
@@ -243,7 +367,7 @@ bool loop_scheduler::sleep_for_news() noexcept
 
 	// Pairs with the fence in wake_up().
 	asleep_.store(true, std::memory_order_seq_cst);
-	if (has_no_news() && !loop_.ended())
+	if (has_no_news() && !(loop_.ended() && (idle_ || !threads_)))
 		poll(fds.data(), fds.size(), -1);
 	asleep_.store(false, std::memory_order_relaxed);
 	if (fds[1].revents)

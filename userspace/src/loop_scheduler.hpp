@@ -4,12 +4,15 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
+#include <string_view>
 
 #include <ums/completion_list.hpp>
 #include <ums/scheduler.hpp>
 
 #include "context.hpp"
 #include "event_fd.hpp"
+#include "inbox.hpp"
 #include "loop_entry.hpp"
 #include "loop_statistics.hpp"
 #include "registry.hpp"
@@ -81,8 +84,22 @@ public:
 	// It has something to look at, if it sleeps.
 	void wake_up() noexcept;
 
+	// The loop has ended: it has no worker.
+	void end() noexcept;
+
+	// Has a thread of its own, that waits for work, run a worker. False, and nothing moved: there is none. Any thread.
+	bool give_work(std::unique_ptr<body> &work, std::string_view name);
+
+	// The worker that calls has ended. Its thread waits for another one: what that is to do; null: the thread is to
+	// end.
+	std::unique_ptr<body> next_work(bool was_named) noexcept;
+
 private:
 	cds_lfs_stack_ptr_t inbox() noexcept;
+	void post(inbox_item &item) noexcept;
+	bool reserve_thread() noexcept;
+	loop_entry &assign(std::unique_ptr<body> work, std::string_view name) noexcept;
+	void end_threads() noexcept;
 	static void unpark(loop_entry &entry) noexcept;
 	void take_published() noexcept;
 	void run(scheduler &me, loop_entry &entry, std::chrono::nanoseconds slice) noexcept;
@@ -91,7 +108,7 @@ private:
 	bool sleep_for_news() noexcept;
 	void leave(loop_entry &entry) noexcept;
 	void skip(loop_entry &entry) noexcept;
-	void end(loop_entry &entry) noexcept;
+	void ended(loop_entry &entry) noexcept;
 
 	const unsigned index_;
 	const int cpu_; // -1: any
@@ -101,6 +118,11 @@ private:
 	std::atomic<bool> asleep_{false};
 	event_fd event_;
 	const loop_entry *skipped_ = nullptr;
+
+	// Threads that wait for work, last in, first out; and how many of them are not promised to anybody.
+	loop_entry *idle_ = nullptr;
+	std::atomic<int> free_threads_{0};
+	unsigned threads_ = 0; // that have been published, and have not ended
 	registry &workers_;
 	loop_events &loop_;
 	loop_counters counters_;

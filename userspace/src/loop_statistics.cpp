@@ -29,8 +29,6 @@ void loop_counters::ran(const event &e) noexcept
 		break;
 	case reason::exited:
 	case reason::detached:
-		add(ended_);
-		break;
 	case reason::none:
 		break;
 	}

@@ -22,6 +22,11 @@ public:
 	void began(pid_t tid, int cpu) noexcept;
 	void new_worker() noexcept { add(workers_); }
 	void ran(const event &e) noexcept;
+	void worker_ended() noexcept { add(ended_); }
+
+	// It went on to wait for another thread.
+	void waited() noexcept { add(switches_); }
+
 	// Workers that went on to the next one by themselves.
 	void yielded(std::uint64_t n) noexcept
 	{

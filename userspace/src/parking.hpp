@@ -14,25 +14,26 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <mutex>
 #include <utility>
-
-#include <urcu/lfstack.h>
 
 #include <ums/deadline.hpp>
 #include <ums/ums.h>
 #include <ums/wait_queue.hpp>
 
+#include "inbox.hpp"
 #include "loop_entry.hpp"
 #include "loop_scheduler.hpp"
+#include "region.hpp"
 #include "this_worker_state.hpp"
 
 namespace ums::detail {
 
 // One that waits, on its stack.
-struct waiter {
+struct waiter : inbox_item {
+	waiter() noexcept : inbox_item(false) {}
+
 	waiter *next, *prev; // in a wait_queue, under its lock
 	bool queued = false;
 	bool granted = false;	// what it waited for has been given to it; written before it is woken
@@ -41,7 +42,6 @@ struct waiter {
 	void *item = nullptr;	// of a channel
 
 	loop_entry *entry = nullptr; // null: it sleeps in the kernel
-	cds_lfs_node inbox;
 	std::atomic<std::uint32_t> woken{0};
 
 	// Ends the wait. Once it is in no queue, by who took it from there, still in its region; it may be gone
@@ -58,35 +58,6 @@ inline void wake_all(waiter *w) noexcept
 		w = next;
 	}
 }
-
-inline waiter *waiter_of_inbox(cds_lfs_node *node) noexcept
-{
-	return reinterpret_cast<waiter *>(reinterpret_cast<char *>(node) - offsetof(waiter, inbox));
-}
-
-// As this_worker::no_upcall_region, but can be left and entered again.
-class region
-{
-public:
-	region() noexcept { enter(); }
-	region(const region &) = delete;
-	region &operator=(const region &) = delete;
-	~region() { leave(); }
-
-	void enter() noexcept
-	{
-		if ((slot_ = me.slot))
-			ums_no_upcall_enter(slot_);
-	}
-	void leave() noexcept
-	{
-		if (auto *slot = std::exchange(slot_, nullptr))
-			ums_no_upcall_leave(slot);
-	}
-
-private:
-	ums_slot *slot_;
-};
 
 // The lock of a queue, in a region. Unlocked, the region stays, for those who wake.
 class queue_lock

@@ -97,6 +97,7 @@ loop_entry &registry::get(std::string_view name, unsigned scheduler)
 	}
 	entry->next = entry->prev = nullptr;
 	entry->context = nullptr;
+	entry->idle.store(false, std::memory_order_relaxed);
 	entry->id.store(0, std::memory_order_relaxed);
 	entry->scheduler.store(scheduler, std::memory_order_relaxed);
 	entry->name.fill('\0');

@@ -125,10 +125,8 @@ struct run_loop::impl final : detail::loop_events {
 		auto idle = running;
 		if (!live.compare_exchange_strong(idle, over, std::memory_order_acq_rel))
 			return;
-		for (auto &s : schedulers) {
-			s->list().close();
-			s->wake_up();
-		}
+		for (auto &s : schedulers)
+			s->end();
 		// The last that touches the loop: run() may return now, and its owner destroy it.
 		// (A notification uses the address only.)
 		lists_closed.store(true, std::memory_order_release);
@@ -177,7 +175,8 @@ struct spawned {
 	std::shared_ptr<detail::list_pages> pages;
 	int list_fd;
 	detail::loop_entry *entry;
-	bool user_switch;
+	const std::stop_source &stop; // of the loop, which ends behind its threads
+	bool user_switch, reusable;
 	std::function<void()> not_a_worker;
 };
 
@@ -194,9 +193,21 @@ void *spawned_main(void *argument)
 	if (id >= 0)
 		detail::belongs_to(*data->entry);
 	data->body->run(std::move(data->token));
+	data->body.reset();
 	if (id < 0) {
-		data->body.reset();
 		data->not_a_worker();
+		return nullptr;
+	}
+
+	// The thread is kept for other workers, if its context can wait for them without the kernel.
+	if (!data->reusable || !detail::is_in_loop())
+		return nullptr;
+	auto &entry = *data->entry;
+	auto &stop = data->stop;
+	bool named = !data->name.empty();
+	while (auto work = entry.owner->next_work(named)) {
+		named = entry.name[0];
+		work->run(stop.get_token());
 	}
 	return nullptr;
 }
@@ -205,27 +216,35 @@ void *spawned_main(void *argument)
 
 void run_loop::start(const spawn_options &opts, std::unique_ptr<detail::body> body)
 {
-	auto data = std::make_unique<spawned>();
-	data->body = std::move(body);
-	data->name = opts.name;
-	data->user_switch = impl_->opts.user_switch;
-	data->token = impl_->stop.get_token();
+	const bool reusable = impl_->opts.user_switch && opts.stack_size == 0;
 
 	impl_->hold();
 	detail::loop_scheduler *s = nullptr;
 	detail::loop_entry *entry = nullptr;
 	try {
 		s = &impl_->pick();
+		if (reusable && s->give_work(body, opts.name))
+			return;
+
 		entry = &impl_->workers.get(opts.name, s->index());
 		entry->owner = s;
-		data->pages = s->list().pages();
-		data->list_fd = s->list().native_handle();
-		data->entry = entry;
-		data->not_a_worker = [loop = impl_.get(), s, entry] {
-			loop->workers.put_back(*entry);
-			s->release();
-			loop->drop();
-		};
+		std::unique_ptr<spawned> data(new spawned{
+			.body = std::move(body),
+			.token = impl_->stop.get_token(),
+			.name = opts.name,
+			.pages = s->list().pages(),
+			.list_fd = s->list().native_handle(),
+			.entry = entry,
+			.stop = impl_->stop,
+			.user_switch = impl_->opts.user_switch,
+			.reusable = reusable,
+			.not_a_worker =
+				[loop = impl_.get(), s, entry] {
+					loop->workers.put_back(*entry);
+					s->release();
+					loop->drop();
+				},
+		});
 
 		detail::thread_options thread{
 			.stack_size = opts.stack_size, .detached = true, .affinity = {}};
@@ -339,7 +358,7 @@ std::vector<scheduler_statistics> run_loop::statistics() const
 std::optional<run_loop::worker_info> run_loop::find(worker_id id) const
 {
 	const detail::rcu_read_section section;
-	if (const auto *entry = impl_->workers.find(id))
+	if (const auto *entry = impl_->workers.find(id); entry && !entry->idle.load(std::memory_order_acquire))
 		return impl_->info(*entry);
 	return std::nullopt;
 }
@@ -347,7 +366,10 @@ std::optional<run_loop::worker_info> run_loop::find(worker_id id) const
 std::vector<run_loop::worker_info> run_loop::workers() const
 {
 	std::vector<worker_info> all;
-	impl_->workers.for_each([&](const detail::loop_entry &entry) { all.push_back(impl_->info(entry)); });
+	impl_->workers.for_each([&](const detail::loop_entry &entry) {
+		if (!entry.idle.load(std::memory_order_acquire))
+			all.push_back(impl_->info(entry));
+	});
 	return all;
 }
 

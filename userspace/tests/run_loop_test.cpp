@@ -2,6 +2,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <errno.h>
 #include <latch>
 #include <mutex>
 #include <set>
@@ -168,6 +169,90 @@ TEST(RunLoop, ThousandsOfWorkersLoseNoYield)
 	EXPECT_EQ(total(loop, &ums::scheduler_statistics::yields), n * rounds);
 	EXPECT_EQ(total(loop, &ums::scheduler_statistics::ended), n + 1);
 	EXPECT_TRUE(loop.workers().empty());
+}
+
+// The thread of a worker that has ended serves the next one, where workers can wait without the kernel.
+TEST(RunLoop, ThreadsAreKept)
+{
+	constexpr int n = 500;
+	ums::run_loop loop({.schedulers = 1, .user_switch = user_switch});
+	std::set<pid_t> threads;
+	std::set<std::string> names;
+	std::uint64_t most = 0;
+	loop.spawn([&] {
+		for (int i = 0; i < n; i++) {
+			ums::latch ended(1);
+			const auto life = [&] {
+				threads.insert(gettid());
+				most = std::max(most, loop.size());
+				char name[16] = "";
+				pthread_getname_np(pthread_self(), name, sizeof name);
+				names.insert(name);
+				EXPECT_TRUE(ums::this_worker::is_worker());
+				EXPECT_EQ(loop.find(ums::this_worker::get_id()).value().name, i % 3 ? "" : "named");
+				if (i % 7 == 0)
+					usleep(1);
+				if (i % 5 == 0)
+					ums::this_worker::yield();
+				ended.count_down();
+			};
+			if (i % 3 == 0)
+				loop.spawn({.name = "named"}, life);
+			else
+				loop.spawn(life);
+			ended.wait();
+			ums::this_worker::yield();
+			EXPECT_EQ(loop.workers().size(), 1U);
+		}
+	});
+	loop.run();
+	EXPECT_EQ(most, 2U);
+	const auto usual = std::string(program_invocation_short_name).substr(0, 15);
+	EXPECT_EQ(names, (std::set<std::string>{usual, "named"}));
+	EXPECT_EQ(total(loop, &ums::scheduler_statistics::workers), n + 1U);
+	EXPECT_EQ(total(loop, &ums::scheduler_statistics::ended), n + 1U);
+	if (user_switch && ums::probe().has(UMS_FEATURE_USER_SWITCH)) {
+		EXPECT_LT(threads.size(), 5U);
+	} else {
+		EXPECT_GT(threads.size(), 1U);
+	}
+}
+
+// From everywhere at once: none is lost, none runs twice, and all threads end with the loop.
+TEST(RunLoop, ThreadsAreKeptForAll)
+{
+	constexpr int spawners = 4, n = 300;
+	std::atomic<int> ran{0};
+	{
+		ums::run_loop loop({.schedulers = 3, .user_switch = user_switch});
+		std::optional<ums::run_loop::work_guard> guard(loop);
+		const auto spawn_some = [&] {
+			for (int i = 0; i < n; i++) {
+				loop.spawn([&, i] {
+					if (i % 4 == 0)
+						ums::this_worker::yield();
+					if (i % 16 == 0)
+						usleep(1);
+					if (i % 8 == 0)
+						loop.spawn([&] { ran++; });
+					ran++;
+				});
+				if (i % 32 == 0)
+					usleep(100);
+			}
+		};
+		std::vector<std::jthread> threads;
+		for (int k = 0; k < spawners; k++)
+			threads.emplace_back(spawn_some);
+		std::jthread ends([&] {
+			for (auto &t : threads)
+				t.join();
+			loop.spawn([&] { spawn_some(); });
+			guard.reset();
+		});
+		loop.run();
+	}
+	EXPECT_EQ(ran, (spawners + 1) * (n + (n + 7) / 8));
 }
 
 TEST(RunLoop, AThousandBlockAtOnce)

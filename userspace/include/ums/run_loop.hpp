@@ -77,6 +77,10 @@ public:
 	run_loop &operator=(const run_loop &) = delete;
 
 	/// Makes a worker that calls @p f with @p args, with the loop's stop token first if it takes one.
+	/// With user_switch, and the usual size of stack, it runs on the thread of a worker of the loop that has ended,
+	/// if there is one: no system call then, but what that has left to its thread is still there (thread-local
+	/// variables, signal mask, affinity, ...; not the name), and it has the same id.
+	///
 	/// Nobody joins it; an exception that escapes calls std::terminate(). If the kernel refuses the new
 	/// thread as a worker for lack of memory, it runs as an ordinary thread. Throws std::system_error:
 	/// operation_canceled (run() has ended), no_space_on_device (every scheduler has its maximum of

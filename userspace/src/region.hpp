@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <utility>
+
+#include <ums/ums.h>
+
+#include "this_worker_state.hpp"
+
+namespace ums::detail {
+
+// As this_worker::no_upcall_region, but can be left and entered again.
+class region
+{
+public:
+	region() noexcept { enter(); }
+	region(const region &) = delete;
+	region &operator=(const region &) = delete;
+	~region() { leave(); }
+
+	void enter() noexcept
+	{
+		if ((slot_ = me.slot))
+			ums_no_upcall_enter(slot_);
+	}
+	void leave() noexcept
+	{
+		if (auto *slot = std::exchange(slot_, nullptr))
+			ums_no_upcall_leave(slot);
+	}
+
+private:
+	ums_slot *slot_;
+};
+
+} // namespace ums::detail
