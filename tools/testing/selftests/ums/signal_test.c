@@ -735,6 +735,18 @@ static void *schedules(void *arg)
 	}
 }
 
+/* It is in no handler: a signal would not go to it then, but to a worker that waits. */
+static bool takes_signals(pid_t tid)
+{
+	char path[64], text[2048], v[32] = "";
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", tid);
+	if (read_text(path, text, sizeof(text)) < 0 ||
+	    !text_value(text, "SigBlk", v, sizeof(v)))
+		return false;
+	return !(strtoull(v, NULL, 16) & (1ULL << (SIGUSR1 - 1)));
+}
+
 /* Ends the process with 0, or a number that tells what was wrong. */
 static void *sends(void *arg)
 {
@@ -745,6 +757,8 @@ static void *sends(void *arg)
 		      (company.kind == NOBODY || LOAD(company.tid))))
 		_exit(20);
 	for (i = 1; company.kind != NOBODY && i <= 5; i++) {
+		if (!WAIT_FOR(takes_signals(company.tid)))
+			_exit(27);
 		kill(getpid(), SIGUSR1);
 		if (!WAIT_FOR(LOAD(handled) == i))
 			_exit(21);
