@@ -15,6 +15,7 @@
 #include "parking.hpp"
 #include "ready_ring.hpp"
 #include "region.hpp"
+#include "sanitizer.hpp"
 #include "this_worker_state.hpp"
 #include "thread.hpp"
 #include "throw_error.hpp"
@@ -72,6 +73,7 @@ void loop_scheduler::take_woken() noexcept
 		return;
 	loop_entry *before = nullptr;
 	auto *node = reinterpret_cast<cds_lfs_node *>(__cds_lfs_pop_all(inbox()));
+	tsan_acquire(&context_->inbox);
 	while (node) {
 		// It may be gone as soon as its worker runs.
 		auto *next = node->next;
@@ -96,8 +98,10 @@ void loop_scheduler::wake(waiter &w) noexcept
 	auto &entry = *w.entry;
 	// By a worker that runs for this scheduler, and keeps its processor.
 	if (runs_here()) {
+		tsan_acquire(context_);
 		unpark(entry);
 		ring_add(*context_, entry, me.entry);
+		tsan_release(context_);
 		return;
 	}
 	w.woken.store(1, std::memory_order_relaxed);
@@ -108,6 +112,7 @@ void loop_scheduler::wake(waiter &w) noexcept
 void loop_scheduler::post(inbox_item &item) noexcept
 {
 	const rcu_read_section section;
+	tsan_release(&context_->inbox);
 	cds_lfs_node_init(&item.node);
 	cds_lfs_push(inbox(), &item.node);
 	wake_up();
@@ -143,9 +148,11 @@ bool loop_scheduler::give_work(std::unique_ptr<body> &work, std::string_view nam
 	{
 		const region keeps_its_processor;
 		if (runs_here()) {
+			tsan_acquire(context_);
 			auto &entry = assign(std::move(work), name);
 			unpark(entry);
 			ring_add(*context_, entry, me.entry);
+			tsan_release(context_);
 			return true;
 		}
 	}
@@ -168,6 +175,7 @@ std::unique_ptr<body> loop_scheduler::next_work(bool was_named) noexcept
 	if (!runs_here())
 		return nullptr;
 	auto &entry = *me.entry;
+	tsan_acquire(context_);
 	entry.idle.store(true, std::memory_order_release);
 	entry.next_idle = std::exchange(idle_, &entry);
 	free_threads_.fetch_add(1, std::memory_order_release);
@@ -206,14 +214,15 @@ void loop_scheduler::end() noexcept
 bool loop_scheduler::park() noexcept
 {
 	auto &entry = *me.entry;
+	tsan_acquire(context_);
 	auto *next = entry.next == &entry ? nullptr : entry.next;
 	ring_remove(*context_, entry);
-	if (next && has_no_news()) {
+	tsan_release(context_);
+	if (next && has_no_news())
 		ums_park_to(me.context, next->context);
-		if (entry.next)
-			return true;
-	}
-	ums_park(me.context);
+	if (!entry.next)
+		ums_park(me.context);
+	tsan_acquire(context_);
 	return entry.next;
 }
 

@@ -2,6 +2,7 @@
 #include <ums/mutex.hpp>
 
 #include "parking.hpp"
+#include "sanitizer.hpp"
 
 namespace ums {
 
@@ -12,8 +13,10 @@ bool mutex::lock_slow(const detail::deadline &until) noexcept
 		auto is = word_.load(std::memory_order_relaxed);
 		if (!(is & locked)) {
 			if (word_.compare_exchange_weak(is, is | locked, std::memory_order_acquire,
-							std::memory_order_relaxed))
+							std::memory_order_relaxed)) {
+				detail::tsan_acquire(this);
 				return true;
+			}
 			continue;
 		}
 
@@ -35,14 +38,17 @@ bool mutex::lock_slow(const detail::deadline &until) noexcept
 				word_.fetch_and(~waiting, std::memory_order_relaxed);
 			return false;
 		}
-		if (me.granted)
+		if (me.granted) {
+			detail::tsan_acquire(this);
 			return true;
+		}
 		insists = true;
 	}
 }
 
 void mutex::unlock_slow() noexcept
 {
+	detail::tsan_release(this);
 	detail::queue_lock queue(queue_);
 	// Nobody, if a timeout was first.
 	auto *next = queue_.pop_front();

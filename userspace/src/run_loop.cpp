@@ -12,6 +12,7 @@
 
 #include "loop_scheduler.hpp"
 #include "registry.hpp"
+#include "sanitizer.hpp"
 #include "this_worker_state.hpp"
 #include "thread.hpp"
 #include "throw_error.hpp"
@@ -194,6 +195,7 @@ void *spawned_main(void *argument)
 		detail::belongs_to(*data->entry);
 	data->body->run(std::move(data->token));
 	data->body.reset();
+	detail::tsan_release(&data->stop); // for who has called run()
 	if (id < 0) {
 		data->not_a_worker();
 		return nullptr;
@@ -208,6 +210,8 @@ void *spawned_main(void *argument)
 	while (auto work = entry.owner->next_work(named)) {
 		named = entry.name[0];
 		work->run(stop.get_token());
+		work.reset();
+		detail::tsan_release(&stop);
 	}
 	return nullptr;
 }
@@ -335,6 +339,7 @@ void run_loop::run()
 
 	// Whoever ended the loop, perhaps an ordinary thread with a work_guard, must have let go of it.
 	impl_->lists_closed.wait(false, std::memory_order_acquire);
+	detail::tsan_acquire(&impl_->stop);
 }
 
 bool run_loop::request_stop() noexcept

@@ -11,6 +11,7 @@
 
 #include "context.hpp"
 #include "loop_entry.hpp"
+#include "sanitizer.hpp"
 #include "this_worker_state.hpp"
 #include "throw_error.hpp"
 #include "x86_64/switch.hpp"
@@ -211,12 +212,14 @@ void scheduler::conclude(std::chrono::nanoseconds::rep slice) noexcept
 event scheduler::run(ums_slot *slot, worker_id id, std::chrono::nanoseconds slice, std::error_code &ec) noexcept
 {
 	const auto ns = std::max<std::chrono::nanoseconds::rep>(slice.count(), 0);
+	detail::tsan_release(&context_);
 	if (ns != 0 || ums_run(&context_, static_cast<std::uint64_t>(id)) != 0) {
 		if (const long ret = execute(slot, id, ns); ret < 0) {
 			ec.assign(static_cast<int>(-ret), category());
 			return {.reason = reason::none, .worker = id, .detail = 0};
 		}
 	}
+	detail::tsan_acquire(&context_);
 	if (context_.reason != detail::yielded_in_user_mode)
 		conclude(ns);
 	ec.clear();

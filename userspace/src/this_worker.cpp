@@ -248,3 +248,11 @@ void ums_attend()
 	else
 		ums_preempt(0, 0); // of nobody: any call will do
 }
+
+void *ums_tsan_scheduler()
+{
+	using namespace ums::detail;
+	static char nobody;
+	const auto word = me.context->scheduler.load(std::memory_order_relaxed);
+	return word > context_wanted ? reinterpret_cast<void *>(word) : &nobody;
+}

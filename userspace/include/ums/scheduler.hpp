@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include <ums/export.hpp>
+#include <ums/sanitizer.hpp>
 #include <ums/ums.h>
 #include <ums/worker.hpp>
 #include <ums/worker_id.hpp>
@@ -140,6 +141,7 @@ public:
 	/// The same; throws std::system_error when the worker did not run.
 	event run(worker_id id, std::chrono::nanoseconds slice = {})
 	{
+		[[maybe_unused]] const detail::tsan_switch order(&context_);
 		if (slice.count() != 0 || ums_run(&context_, static_cast<std::uint64_t>(id)) != 0)
 			return run_or_throw(id, slice);
 		if (context_.reason != detail::yielded_in_user_mode) [[unlikely]]

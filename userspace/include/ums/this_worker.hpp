@@ -7,6 +7,7 @@
 
 #include <ums/completion_list.hpp>
 #include <ums/export.hpp>
+#include <ums/sanitizer.hpp>
 #include <ums/worker_id.hpp>
 
 /// The worker that calls. A thread that became one by ums_worker_enter() of <ums/ums.h>, past this library,
@@ -35,6 +36,7 @@ UMS_EXPORT bool is_worker() noexcept;
 /// no worker.
 inline void yield(std::uint64_t argument = 0)
 {
+	[[maybe_unused]] const detail::tsan_switch order;
 	ums_switch_away(argument);
 }
 
@@ -65,6 +67,7 @@ private:
 /// ended.
 inline void switch_to(const switch_target &target)
 {
+	[[maybe_unused]] const detail::tsan_switch order;
 	ums_switch_to(target.context_, static_cast<std::uint64_t>(target.id_));
 }
 inline void switch_to(worker_id id)

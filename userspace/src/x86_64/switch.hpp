@@ -31,5 +31,6 @@ void ums_park_to(ums::detail::worker_context *from, ums::detail::worker_context 
 void ums_attend();
 void ums_switch_slow(ums::detail::worker_context *to, std::uint64_t id);
 void ums_yield_slow(std::uint64_t argument);
+UMS_EXPORT void *ums_tsan_scheduler(void); // in sanitizer.hpp
 
 } // extern "C"
