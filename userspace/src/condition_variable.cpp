@@ -15,15 +15,12 @@ bool condition_variable::wait(std::unique_lock<mutex> &lock, const detail::deadl
 		// Under the mutex, by which who notifies sees it.
 		waiting_.fetch_add(1, std::memory_order_relaxed);
 		queue.unlock();
-		// Inlined here, the fast ways of the mutex say nothing.
-		detail::tsan_release(lock.mutex());
 		lock.unlock();
 		notified = queue.wait(me, until);
 		if (!notified)
 			waiting_.fetch_sub(1, std::memory_order_relaxed);
 	}
 	lock.lock();
-	detail::tsan_acquire(lock.mutex());
 	return notified;
 }
 

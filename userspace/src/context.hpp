@@ -33,7 +33,7 @@ struct worker_context {
 	void *thread_pointer;
 	void *rseq;
 	std::int64_t request; // of switch_to(): the id to go on with; in return 0 or a negative error number
-	std::uint64_t reserved;
+	std::uint64_t control_words; // of SSE and x87
 };
 static_assert(sizeof(worker_context) == sizeof(ums_slot::context));
 

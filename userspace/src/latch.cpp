@@ -5,7 +5,7 @@
 
 namespace ums::base {
 
-void occurrence::happen() noexcept
+void occurrence::finish() noexcept
 {
 	detail::queue_lock queue(queue_);
 	happened_ = true;
@@ -14,13 +14,13 @@ void occurrence::happen() noexcept
 	detail::wake_all(all);
 }
 
-bool occurrence::has_happened() const noexcept
+bool occurrence::is_over() const noexcept
 {
 	const detail::queue_lock queue(queue_);
 	return happened_;
 }
 
-bool occurrence::wait(const detail::deadline &until) const noexcept
+bool occurrence::wait_until(const detail::deadline &until) const noexcept
 {
 	detail::queue_lock queue(queue_);
 	if (happened_)

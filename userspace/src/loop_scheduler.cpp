@@ -15,7 +15,6 @@
 #include "parking.hpp"
 #include "ready_ring.hpp"
 #include "region.hpp"
-#include "sanitizer.hpp"
 #include "this_worker_state.hpp"
 #include "thread.hpp"
 #include "throw_error.hpp"
@@ -36,6 +35,7 @@ void loop_scheduler::serve(scheduler &me, std::chrono::nanoseconds slice) noexce
 	counters_.began(gettid(), cpu_);
 	context_ = &me.context_;
 	context_->published = reinterpret_cast<const std::uint64_t *>(&list_.pages()->map.header->tail);
+	context_->list_nr = list_.number();
 	wakes_ = context_->thread_pointer;
 	for (;;) {
 		take_woken();
@@ -71,9 +71,9 @@ void loop_scheduler::take_woken() noexcept
 {
 	if (!__atomic_load_n(&context_->inbox, __ATOMIC_RELAXED))
 		return;
+	const bool was_empty = !context_->cursor;
 	loop_entry *before = nullptr;
 	auto *node = reinterpret_cast<cds_lfs_node *>(__cds_lfs_pop_all(inbox()));
-	tsan_acquire(&context_->inbox);
 	while (node) {
 		// It may be gone as soon as its worker runs.
 		auto *next = node->next;
@@ -91,6 +91,8 @@ void loop_scheduler::take_woken() noexcept
 		before = entry;
 		node = next;
 	}
+	if (was_empty)
+		context_->cursor = before;
 }
 
 void loop_scheduler::wake(waiter &w) noexcept
@@ -98,10 +100,8 @@ void loop_scheduler::wake(waiter &w) noexcept
 	auto &entry = *w.entry;
 	// By a worker that runs for this scheduler, and keeps its processor.
 	if (runs_here()) {
-		tsan_acquire(context_);
 		unpark(entry);
 		ring_add(*context_, entry, me.entry);
-		tsan_release(context_);
 		return;
 	}
 	w.woken.store(1, std::memory_order_relaxed);
@@ -112,7 +112,6 @@ void loop_scheduler::wake(waiter &w) noexcept
 void loop_scheduler::post(inbox_item &item) noexcept
 {
 	const rcu_read_section section;
-	tsan_release(&context_->inbox);
 	cds_lfs_node_init(&item.node);
 	cds_lfs_push(inbox(), &item.node);
 	wake_up();
@@ -148,11 +147,9 @@ bool loop_scheduler::give_work(std::unique_ptr<body> &work, std::string_view nam
 	{
 		const region keeps_its_processor;
 		if (runs_here()) {
-			tsan_acquire(context_);
 			auto &entry = assign(std::move(work), name);
 			unpark(entry);
 			ring_add(*context_, entry, me.entry);
-			tsan_release(context_);
 			return true;
 		}
 	}
@@ -175,7 +172,6 @@ std::unique_ptr<body> loop_scheduler::next_work(bool was_named) noexcept
 	if (!runs_here())
 		return nullptr;
 	auto &entry = *me.entry;
-	tsan_acquire(context_);
 	entry.idle.store(true, std::memory_order_release);
 	entry.next_idle = std::exchange(idle_, &entry);
 	free_threads_.fetch_add(1, std::memory_order_release);
@@ -214,16 +210,18 @@ void loop_scheduler::end() noexcept
 bool loop_scheduler::park() noexcept
 {
 	auto &entry = *me.entry;
-	tsan_acquire(context_);
 	auto *next = entry.next == &entry ? nullptr : entry.next;
 	ring_remove(*context_, entry);
-	tsan_release(context_);
+	// Before it leaves: it may be woken before it is marked as saved.
+	me.context->scheduler.fetch_or(context_parked, std::memory_order_relaxed);
 	if (next && has_no_news())
 		ums_park_to(me.context, next->context);
 	if (!entry.next)
 		ums_park(me.context);
-	tsan_acquire(context_);
-	return entry.next;
+	if (entry.next)
+		return true;
+	unpark(entry);
+	return false;
 }
 
 void loop_scheduler::wake_up() noexcept

@@ -57,9 +57,6 @@ public:
 	// Runs workers until the loop has ended. @p me is the calling thread's role.
 	void serve(scheduler &me, std::chrono::nanoseconds slice) noexcept;
 
-	// Of its scheduler, while it serves.
-	upcall_context *context() const noexcept { return context_; }
-
 	// Whether there is nothing but the ring. By what runs for it.
 	bool has_no_news() const noexcept
 	{
@@ -72,6 +69,12 @@ public:
 	{
 		return me.entry->owner == this && me.context->scheduler.load(std::memory_order_relaxed) ==
 							  reinterpret_cast<std::uintptr_t>(context_);
+	}
+
+	// A yield that changes nothing, by a worker that runs for it.
+	void count_yield() noexcept
+	{
+		std::atomic_ref(context_->yields).fetch_add(1, std::memory_order_relaxed);
 	}
 
 	// The calling worker, for which runs_here(), in a no_upcall region, leaves the ring and waits until wake(). False,

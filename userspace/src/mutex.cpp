@@ -2,7 +2,6 @@
 #include <ums/mutex.hpp>
 
 #include "parking.hpp"
-#include "sanitizer.hpp"
 
 namespace ums {
 
@@ -14,7 +13,6 @@ bool mutex::lock_slow(const detail::deadline &until) noexcept
 		if (!(is & locked)) {
 			if (word_.compare_exchange_weak(is, is | locked, std::memory_order_acquire,
 							std::memory_order_relaxed)) {
-				detail::tsan_acquire(this);
 				return true;
 			}
 			continue;
@@ -39,7 +37,6 @@ bool mutex::lock_slow(const detail::deadline &until) noexcept
 			return false;
 		}
 		if (me.granted) {
-			detail::tsan_acquire(this);
 			return true;
 		}
 		insists = true;
@@ -48,21 +45,27 @@ bool mutex::lock_slow(const detail::deadline &until) noexcept
 
 void mutex::unlock_slow() noexcept
 {
-	detail::tsan_release(this);
-	detail::queue_lock queue(queue_);
-	// Nobody, if a timeout was first.
-	auto *next = queue_.pop_front();
-	const bool grant = next && next->insists;
-	if (grant)
-		next->granted = true;
-	if (queue_.empty())
-		word_.fetch_and(~waiting, std::memory_order_relaxed);
-	queue.unlock();
-	// It may be locked, unlocked and destroyed by another thread behind this.
-	if (!grant)
-		word_.fetch_and(~locked, std::memory_order_release);
-	if (next)
-		next->wake();
+	for (;;) {
+		detail::queue_lock queue(queue_);
+		auto *next = queue_.pop_front();
+		const bool grant = next && next->insists;
+		if (grant)
+			next->granted = true;
+		if (queue_.empty())
+			word_.fetch_and(~waiting, std::memory_order_relaxed);
+		queue.unlock();
+		// It may be locked, unlocked and destroyed by another thread behind this.
+		if (next) {
+			if (!grant)
+				word_.fetch_and(~locked, std::memory_order_release);
+			next->wake();
+			return;
+		}
+		// A timeout was first. If somebody else waits by now, that one has to be woken.
+		std::uint32_t is = locked;
+		if (word_.compare_exchange_strong(is, 0, std::memory_order_release, std::memory_order_relaxed))
+			return;
+	}
 }
 
 } // namespace ums

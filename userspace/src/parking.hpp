@@ -26,7 +26,6 @@
 #include "loop_entry.hpp"
 #include "loop_scheduler.hpp"
 #include "region.hpp"
-#include "sanitizer.hpp"
 #include "this_worker_state.hpp"
 
 namespace ums::detail {
@@ -64,20 +63,8 @@ inline void wake_all(waiter *w) noexcept
 class queue_lock
 {
 public:
-	explicit queue_lock(base::wait_queue &queue) noexcept : lock_(queue) { tsan_acquire(&queue); }
-	queue_lock(const queue_lock &) = delete;
-	queue_lock &operator=(const queue_lock &) = delete;
-	~queue_lock()
-	{
-		if (lock_.owns_lock())
-			unlock();
-	}
-
-	void unlock() noexcept
-	{
-		tsan_release(lock_.mutex());
-		lock_.unlock();
-	}
+	explicit queue_lock(base::wait_queue &queue) noexcept : lock_(queue) {}
+	void unlock() noexcept { lock_.unlock(); }
 
 	// The calling thread, @me, which is in the queue or was, unlocks it if it is locked, and waits until it is woken:
 	// true. False after @until: it has left the queue, which is locked again.
@@ -118,14 +105,9 @@ inline void waiter::wake() noexcept
 
 inline bool queue_lock::wait(waiter &me, const deadline &until) noexcept
 {
-	// Behind this it may be gone, but for its address.
-	const auto *queue = lock_.mutex();
 	if (lock_.owns_lock())
 		unlock();
-	if (!(me.entry && me.entry->owner->park()) && !wait_in_kernel(me, until))
-		return false;
-	tsan_acquire(queue);
-	return true;
+	return (me.entry && me.entry->owner->park()) || wait_in_kernel(me, until);
 }
 
 } // namespace ums::detail

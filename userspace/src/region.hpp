@@ -9,7 +9,8 @@
 
 namespace ums::detail {
 
-// As this_worker::no_upcall_region, but can be left and entered again.
+// As this_worker::no_upcall_region, but can be left and entered again; and a yield in it, of a signal handler, does
+// nothing, as others might wait for what the worker has locked.
 class region
 {
 public:
@@ -20,13 +21,17 @@ public:
 
 	void enter() noexcept
 	{
-		if ((slot_ = me.slot))
+		if ((slot_ = me.slot)) {
+			me.inner_regions++;
 			ums_no_upcall_enter(slot_);
+		}
 	}
 	void leave() noexcept
 	{
-		if (auto *slot = std::exchange(slot_, nullptr))
+		if (auto *slot = std::exchange(slot_, nullptr)) {
+			me.inner_regions--;
 			ums_no_upcall_leave(slot);
+		}
 	}
 
 private:

@@ -189,13 +189,13 @@ void *spawned_main(void *argument)
 
 	detail::name_this_thread(data->name);
 	const long id = detail::become_worker(data->list_fd, data->pages,
-					      reinterpret_cast<std::uint64_t>(data->entry), data->user_switch);
+					      reinterpret_cast<std::uint64_t>(data->entry), data->user_switch, true);
 	data->pages.reset();
 	if (id >= 0)
 		detail::belongs_to(*data->entry);
 	data->body->run(std::move(data->token));
 	data->body.reset();
-	detail::tsan_release(&data->stop); // for who has called run()
+	detail::tsan_release_if(&data->stop); // for who has called run()
 	if (id < 0) {
 		data->not_a_worker();
 		return nullptr;
@@ -211,7 +211,7 @@ void *spawned_main(void *argument)
 		named = entry.name[0];
 		work->run(stop.get_token());
 		work.reset();
-		detail::tsan_release(&stop);
+		detail::tsan_release_if(&stop);
 	}
 	return nullptr;
 }
@@ -339,7 +339,7 @@ void run_loop::run()
 
 	// Whoever ended the loop, perhaps an ordinary thread with a work_guard, must have let go of it.
 	impl_->lists_closed.wait(false, std::memory_order_acquire);
-	detail::tsan_acquire(&impl_->stop);
+	detail::tsan_acquire_if(&impl_->stop);
 }
 
 bool run_loop::request_stop() noexcept

@@ -11,7 +11,6 @@
 
 #include "context.hpp"
 #include "loop_entry.hpp"
-#include "sanitizer.hpp"
 #include "this_worker_state.hpp"
 #include "throw_error.hpp"
 #include "x86_64/switch.hpp"
@@ -33,18 +32,22 @@ static_assert(offsetof(upcall_context, published) == 56);
 static_assert(offsetof(upcall_context, seen) == 64);
 static_assert(offsetof(upcall_context, inbox) == 72);
 static_assert(offsetof(upcall_context, yields) == 88);
+static_assert(offsetof(upcall_context, control_words) == 96);
 static_assert(offsetof(detail::worker_context, stack_pointer) == 0);
 static_assert(offsetof(detail::worker_context, scheduler) == 8);
 static_assert(offsetof(detail::worker_context, thread_pointer) == 16);
 static_assert(offsetof(detail::worker_context, rseq) == 24);
+static_assert(offsetof(detail::worker_context, control_words) == 40);
 static_assert(detail::context_saved == 1 && detail::context_wanted == 2 && detail::context_parked == 4);
 static_assert(offsetof(detail::loop_entry, next) == 0);
 static_assert(offsetof(detail::loop_entry, context) == 16);
 static_assert(offsetof(detail::this_worker_state, context) == 16);
 static_assert(offsetof(detail::this_worker_state, entry) == 24);
+static_assert(offsetof(detail::this_worker_state, rseq) == 32);
 static_assert(offsetof(ums_slot, state) == 8);
 static_assert(offsetof(ums_slot, scheduler) == 24);
 static_assert(offsetof(ums_slot, attention) == 32);
+static_assert(offsetof(ums_slot, no_upcall) == 72);
 static_assert(offsetof(ums_slot, context) == 80);
 static_assert(sizeof(ums_slot) == 1 << 7 && sizeof(detail::slots_of_list) == 1 << 4);
 static_assert(offsetof(detail::slots_of_list, slots) == 0 && offsetof(detail::slots_of_list, n) == 8);
@@ -151,25 +154,32 @@ long scheduler::resume(ums_slot &slot, worker_id id, std::chrono::nanoseconds::r
 // In user mode if it is saved there; otherwise the kernel does it, or says why not.
 long scheduler::execute(ums_slot *slot, worker_id id, std::chrono::nanoseconds::rep slice) noexcept
 {
-	if (slot) {
-		auto &word = detail::context_of(*slot).scheduler;
-		// READY, the kernel has it, whatever is noted here: see settle(). With a slice it yields through the
-		// kernel, which has the timer.
-		if (__atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) == UMS_STATE_READY)
-			word.store(context_.thread_pointer && !slice ? reinterpret_cast<std::uintptr_t>(&context_) : 0,
-				   std::memory_order_relaxed);
-		else if (word.load(std::memory_order_relaxed) & detail::context_saved)
-			return resume(*slot, id, slice);
-	}
-	return enter_kernel(__NR_ums_execute, reinterpret_cast<const void *>(id), slice, 0);
+	const auto *first = reinterpret_cast<const void *>(id);
+	if (!slot)
+		return enter_kernel(__NR_ums_execute, first, slice, 0);
+
+	auto &word = detail::context_of(*slot).scheduler;
+	auto was = word.load(std::memory_order_acquire);
+	// READY, the kernel has it, whatever is noted here: see settle().
+	if (__atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) != UMS_STATE_READY)
+		return was & detail::context_saved ? resume(*slot, id, slice)
+						   : enter_kernel(__NR_ums_execute, first, slice, 0);
+
+	// With a slice it yields through the kernel, which has the timer. It may be another one's by now, which the
+	// kernel will say: then nothing has changed here.
+	auto here = context_.thread_pointer && !slice ? reinterpret_cast<std::uintptr_t>(&context_) : 0;
+	const bool noted = word.compare_exchange_strong(was, here, std::memory_order_relaxed);
+	const long ret = enter_kernel(__NR_ums_execute, first, slice, 0);
+	if (ret < 0 && noted)
+		word.compare_exchange_strong(here, was, std::memory_order_relaxed);
+	return ret;
 }
 
 // A worker that another one has switched to may have come to the kernel before it noted that it runs: it is saved
 // no more. (By now it may even be another scheduler's.)
 void scheduler::settle() noexcept
 {
-	if (!context_.thread_pointer ||
-	    (context_.reason != UMS_UPCALL_BLOCKED && context_.reason != UMS_UPCALL_PREEMPTED))
+	if (!context_.thread_pointer || context_.reason > UMS_UPCALL_DETACHED)
 		return;
 	auto *slot = detail::find_slot(worker_id{context_.worker});
 	if (!slot)
@@ -194,7 +204,10 @@ bool scheduler::serve_request(std::chrono::nanoseconds::rep slice) noexcept
 		return false;
 	const worker_id target{static_cast<std::uint64_t>(request)};
 	request = 0;
-	const long ret = execute(detail::find_slot(target), target, slice);
+	// The worker of another scheduler of a run_loop is that one's.
+	const bool foreign = context_.list_nr != ~std::uint32_t{} &&
+			     UMS_ID_LIST(static_cast<std::uint64_t>(target)) != context_.list_nr;
+	const long ret = foreign ? -EBUSY : execute(detail::find_slot(target), target, slice);
 	if (ret == 0)
 		return true;
 	request = ret;
@@ -204,22 +217,20 @@ bool scheduler::serve_request(std::chrono::nanoseconds::rep slice) noexcept
 // Whatever the worker has done.
 void scheduler::conclude(std::chrono::nanoseconds::rep slice) noexcept
 {
-	while (serve_request(slice))
-		;
-	settle();
+	do
+		settle();
+	while (serve_request(slice));
 }
 
 event scheduler::run(ums_slot *slot, worker_id id, std::chrono::nanoseconds slice, std::error_code &ec) noexcept
 {
 	const auto ns = std::max<std::chrono::nanoseconds::rep>(slice.count(), 0);
-	detail::tsan_release(&context_);
 	if (ns != 0 || ums_run(&context_, static_cast<std::uint64_t>(id)) != 0) {
 		if (const long ret = execute(slot, id, ns); ret < 0) {
 			ec.assign(static_cast<int>(-ret), category());
 			return {.reason = reason::none, .worker = id, .detail = 0};
 		}
 	}
-	detail::tsan_acquire(&context_);
 	if (context_.reason != detail::yielded_in_user_mode)
 		conclude(ns);
 	ec.clear();

@@ -11,6 +11,7 @@
 
 #include "context.hpp"
 #include "loop_scheduler.hpp"
+#include "registry.hpp"
 #include "this_worker_state.hpp"
 #include "throw_error.hpp"
 #include "x86_64/switch.hpp"
@@ -19,22 +20,22 @@ namespace ums {
 
 namespace detail {
 
+constinit slot_of_nobody nobody;
+constinit loop_entry no_entry;
+
 namespace {
 
 constexpr this_worker_state no_worker{.id = worker_id::none,
 				      .slot = nullptr,
-				      .context = &no_context,
+				      .context = &nobody.context,
 				      .entry = &no_entry,
+				      .rseq = &nobody.area,
+				      .slot_outlives = false,
+				      .inner_regions = 0,
 				      .on_detach = nullptr,
 				      .on_detach_argument = nullptr};
-constinit std::array<std::byte, 32> no_area{};
 
 } // namespace
-
-// A switch from it writes to an area before it finds out that it cannot be.
-constinit worker_context no_context{
-	.stack_pointer = nullptr, .scheduler = 0, .thread_pointer = nullptr, .rseq = &no_area, .request = 0, .reserved = 0};
-constinit loop_entry no_entry;
 
 [[gnu::tls_model("initial-exec")]] thread_local constinit this_worker_state me = no_worker;
 
@@ -59,20 +60,6 @@ bool still_worker() noexcept
 	       __atomic_load_n(&me.slot->state, __ATOMIC_ACQUIRE) != UMS_STATE_NONE;
 }
 
-// It is the only one of its loop's scheduler that is ready, and nobody has woken or published another one: then it goes
-// on at once.
-bool yields_alone() noexcept
-{
-	if (!detail::is_in_loop() || me.entry->next != me.entry)
-		return false;
-	auto *scheduler =
-		reinterpret_cast<detail::upcall_context *>(me.context->scheduler.load(std::memory_order_relaxed));
-	if (scheduler != me.entry->owner->context() || !me.entry->owner->has_no_news())
-		return false;
-	std::atomic_ref(scheduler->yields).fetch_add(1, std::memory_order_relaxed);
-	return true;
-}
-
 // The pages of lists are not there in the child of fork(), whose thread is no worker.
 void forget_in_child() noexcept
 {
@@ -86,7 +73,13 @@ const int at_fork = pthread_atfork(nullptr, nullptr, forget_in_child);
 struct slot_owner {
 	std::shared_ptr<detail::list_pages> pages;
 
-	~slot_owner() { me = detail::no_worker; }
+	// Destructors behind this one may use synchronisation objects, for which it keeps its processor.
+	~slot_owner()
+	{
+		auto *slot = me.slot_outlives ? me.slot : nullptr;
+		me = detail::no_worker;
+		me.slot = slot;
+	}
 };
 
 thread_local slot_owner owner;
@@ -105,8 +98,10 @@ void forget() noexcept
 namespace detail {
 
 long become_worker(int list_fd, const std::shared_ptr<list_pages> &pages, std::uint64_t user_data,
-		   bool user_switch) noexcept
+		   bool user_switch, bool slot_outlives) noexcept
 {
+	// Not when it wakes another one, in a region: the lock for that may be another worker's just then.
+	registry::register_thread();
 	owner.pages = pages;
 	ums_worker_args args{.flags = user_switch && can_switch() ? UMS_WORKER_USER_SWITCH : 0, .user_data = user_data};
 	long id = ums_worker_enter(list_fd, &args, sizeof args);
@@ -123,9 +118,10 @@ long become_worker(int list_fd, const std::shared_ptr<list_pages> &pages, std::u
 	}
 	me.id = worker_id{static_cast<std::uint64_t>(id)};
 	me.slot = ums_list_slot(&pages->map, static_cast<std::uint64_t>(id));
+	me.slot_outlives = slot_outlives;
 	if (args.flags) {
 		me.context = &context_of(*me.slot);
-		me.context->rseq = rseq_area();
+		me.rseq = me.context->rseq = rseq_area();
 		me.context->thread_pointer = thread_pointer();
 	}
 	return id;
@@ -157,7 +153,7 @@ bool is_worker() noexcept
 	return still_worker();
 }
 
-switch_target::switch_target(worker_id id) noexcept : context_(&detail::no_context), id_(id)
+switch_target::switch_target(worker_id id) noexcept : context_(&detail::nobody.context), id_(id)
 {
 	if (auto *slot = detail::find_slot(id))
 		context_ = &detail::context_of(*slot);
@@ -176,7 +172,7 @@ worker_id enter(const completion_list &list, std::uint64_t user_data)
 		detail::throw_error(EBUSY, "ums_worker_enter");
 	if (me.id != worker_id::none)
 		forget();
-	if (const long ret = detail::become_worker(list.native_handle(), list.pages(), user_data, false);
+	if (const long ret = detail::become_worker(list.native_handle(), list.pages(), user_data, false, false);
 	    ret < 0)
 		detail::throw_error(-ret, "ums_worker_enter");
 	return get_id();
@@ -184,8 +180,14 @@ worker_id enter(const completion_list &list, std::uint64_t user_data)
 
 void detach()
 {
-	if (const int ret = ums_detach(0); ret < 0)
+	// Before, since it may be in a signal handler behind the call.
+	const auto was = me;
+	me.context = detail::no_worker.context;
+	me.entry = detail::no_worker.entry;
+	if (const int ret = ums_detach(0); ret < 0) {
+		me = was;
 		detail::throw_error(-ret, "ums_detach");
+	}
 	forget();
 }
 
@@ -208,8 +210,17 @@ no_upcall_region::~no_upcall_region()
 void ums_yield_slow(std::uint64_t argument)
 {
 	using namespace ums;
-	if (yields_alone()) {
-		detail::heed_attention();
+	// In a handler.
+	if (me.inner_regions)
+		return;
+	// The only one of its loop that is ready goes on, unless its scheduler has something to look at.
+	if (detail::is_in_loop() && me.entry->next == me.entry && me.entry->owner->runs_here()) {
+		if (me.entry->owner->has_no_news()) {
+			me.entry->owner->count_yield();
+			detail::heed_attention();
+		} else {
+			ums_leave(me.context, argument);
+		}
 		return;
 	}
 	if (const int ret = ums_yield(argument, 0); ret < 0)
@@ -236,6 +247,8 @@ void ums_switch_slow(ums::detail::worker_context *, std::uint64_t id)
 	}
 	if (const auto ret = std::exchange(request, 0); ret < 0)
 		throw std::system_error(static_cast<int>(-ret), category(), "ums::this_worker::switch_to");
+	else if (ret > 0) // a scheduler that is none of this library
+		detail::throw_error(EOPNOTSUPP, "ums::this_worker::switch_to");
 }
 
 // The slot asks the worker for it, or its scheduler: it takes its signals, or is preempted, on its way out of a system

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -17,19 +19,28 @@ namespace ums::detail {
 struct this_worker_state {
 	worker_id id;
 	ums_slot *slot;
-	worker_context *context; // or no_context, from which nothing can be switched to
+	worker_context *context; // or that of nobody, from which nothing can be switched to
 	loop_entry *entry;	 // in a run_loop, and to be switched in user mode; or no_entry, behind which is nobody
+	void *rseq;		 // its area; or one of nobody
+	bool slot_outlives;	 // the slot stays mapped until the thread has ended
+	unsigned inner_regions;	 // in which it must not even yield: see region.hpp
 	void (*on_detach)(void *);
 	void *on_detach_argument;
 };
 
-extern worker_context no_context;
+// A switch from there looks at a slot, and writes to an area, before it finds out that it cannot be.
+struct slot_of_nobody {
+	std::array<std::byte, offsetof(ums_slot, context)> slot{};
+	worker_context context{};
+	alignas(32) std::array<std::byte, 32> area{};
+};
+extern slot_of_nobody nobody;
 extern loop_entry no_entry;
 
 [[gnu::tls_model("initial-exec")]] extern thread_local constinit this_worker_state me asm("ums_this_worker");
 
 // Whether the calling thread is a worker that can be switched in user mode, and one of a run_loop.
-inline bool is_switchable() noexcept { return me.context != &no_context; }
+inline bool is_switchable() noexcept { return me.context != &nobody.context; }
 inline bool is_in_loop() noexcept { return me.entry != &no_entry; }
 
 // Enters the kernel for what that wants of the calling worker, if it does. For one that has left a region, or has not
@@ -39,8 +50,9 @@ void heed_attention() noexcept;
 // The calling thread becomes a worker of the list of these pages. Returns its id when it is executed for the
 // first time, or a negative error number.
 // With user_switch it may be switched in user mode, if this machine can.
+// @slot_outlives: somebody else keeps the pages until the thread has ended.
 long become_worker(int list_fd, const std::shared_ptr<list_pages> &pages, std::uint64_t user_data,
-		   bool user_switch) noexcept;
+		   bool user_switch, bool slot_outlives) noexcept;
 
 // The calling worker is of a run_loop.
 void belongs_to(loop_entry &entry) noexcept;

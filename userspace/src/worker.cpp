@@ -45,7 +45,7 @@ void *worker_main(void *argument)
 	detail::name_this_thread(data->options.name);
 	shared.tid.store(gettid(), std::memory_order_release);
 	const long id = detail::become_worker(data->list_fd, shared.pages, data->options.user_data,
-					      data->options.user_switch);
+					      data->options.user_switch, true);
 	if (id < 0) {
 		shared.error.store(static_cast<int>(-id), std::memory_order_release);
 		return nullptr;

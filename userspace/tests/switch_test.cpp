@@ -5,6 +5,9 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <memory>
+#include <mutex>
+#include <random>
 #include <thread>
 
 #include <sched.h>
@@ -308,6 +311,162 @@ TEST(Switch, InALoop)
 	loop.run();
 	EXPECT_EQ(order.size(), 9U);
 	EXPECT_EQ(order[order.find('a') + 1], 'c') << order;
+}
+
+// Of two schedulers of a loop, each keeps its own.
+TEST(Switch, NotToAnotherSchedulerOfALoop)
+{
+	constexpr int n = 8;
+	ums::run_loop loop({.schedulers = 2, .user_switch = true});
+	std::array<std::atomic<ums::worker_id>, n> ids{};
+	std::atomic<int> there{0}, refused{0}, wrong{0};
+	for (std::size_t k = 0; k < n; k++)
+		loop.spawn([&, k] {
+			ids[k] = ums::this_worker::get_id();
+			there++;
+			while (there < n)
+				ums::this_worker::yield();
+			for (std::size_t i = 0; i < n; i++) {
+				const auto id = ids[i].load();
+				const bool mine = UMS_ID_LIST(static_cast<std::uint64_t>(id)) ==
+						  UMS_ID_LIST(static_cast<std::uint64_t>(ids[k].load()));
+				const auto error = error_of([&] { ums::this_worker::switch_to(id); });
+				if (!mine) {
+					refused++;
+					wrong += error != ums::errc::running;
+				}
+				gettid();
+				ums::this_worker::yield();
+			}
+			// Nobody ends before all have tried.
+			there++;
+			while (there < 2 * n)
+				ums::this_worker::yield();
+		});
+	loop.run();
+	EXPECT_EQ(wrong, 0);
+	EXPECT_GT(refused, 0);
+}
+
+// Its list is closed: an ordinary thread from then on.
+TEST(Switch, AfterTheListWasClosed)
+{
+	auto list = std::make_unique<ums::completion_list>(1);
+	std::atomic<bool> closed{false};
+	std::error_code yielded, switched;
+	ums::worker w(*list, may_switch, [&] {
+		ums::this_worker::yield();
+		while (!closed)
+			;
+		usleep(1000); // from where it comes back as an ordinary thread
+		yielded = error_of([] { ums::this_worker::yield(); });
+		switched = error_of([] { ums::this_worker::switch_to(ums::worker_id{5ULL << 32}); });
+	});
+	std::jthread closes;
+	{
+		ums::scheduler me(switching);
+		const auto id = list->pop();
+		EXPECT_EQ(run(me, *list, id).reason, reason::yielded);
+		closes = std::jthread([&] {
+			list->close();
+			closed = true;
+		});
+		EXPECT_EQ(run(me, *list, id).reason, reason::blocked);
+	}
+	w.join();
+	EXPECT_EQ(yielded, std::errc::operation_not_permitted);
+	EXPECT_TRUE(switched);
+}
+
+namespace {
+
+void yields_in_handler(int)
+{
+	ums::this_worker::yield();
+}
+
+} // namespace
+
+// Stopped at any instruction of a switch, by a preemption or by a handler that switches itself, workers lose nothing and
+// go on once each time.
+TEST(Switch, StoppedAnywhere)
+{
+	constexpr int n = 5;
+	constexpr auto time = std::chrono::milliseconds(400);
+	struct sigaction sa{};
+	sa.sa_handler = yields_in_handler;
+	sa.sa_flags = SA_RESTART;
+	ASSERT_EQ(sigaction(SIGUSR2, &sa, nullptr), 0);
+	ums::run_loop loop({.schedulers = 2, .user_switch = true});
+	ums::mutex m;
+	ums::channel<int> c;
+	std::atomic<bool> stop{false};
+	std::atomic<int> left{n};
+	std::array<long, n> rounds{};
+	std::array<std::atomic<pthread_t>, n> threads{};
+	long inside = 0, sent = 0;
+	std::atomic<long> received{0};
+	for (std::size_t k = 0; k < n; k++)
+		loop.spawn([&, k] {
+			threads[k] = pthread_self();
+			const double mine = static_cast<double>(k) / 3;
+			volatile double sum = 0;
+			while (!stop) {
+				rounds[k]++;
+				sum = sum + mine;
+				switch (rounds[k] % 4) {
+				case 0: {
+					const std::scoped_lock lock(m);
+					EXPECT_EQ(inside++, 0);
+					ums::this_worker::yield();
+					inside--;
+					break;
+				}
+				case 1:
+					if (c.try_send(1)) {
+						const std::scoped_lock lock(m);
+						sent++;
+					}
+					break;
+				case 2:
+					if (c.try_receive())
+						received++;
+					break;
+				default:
+					ums::this_worker::yield();
+				}
+			}
+			EXPECT_EQ(sum, [&] {
+				volatile double expected = 0;
+				for (long i = 0; i < rounds[k]; i++)
+					expected = expected + mine;
+				return static_cast<double>(expected);
+			}());
+			threads[k] = 0;
+			if (--left == 0)
+				c.close();
+		});
+	loop.spawn([&] {
+		while (c.receive())
+			received++;
+	});
+	std::jthread disturbs([&] {
+		std::minstd_rand random(1);
+		const auto end = std::chrono::steady_clock::now() + time;
+		while (std::chrono::steady_clock::now() < end) {
+			for (const auto &w : loop.workers()) {
+				std::error_code ec;
+				ums::preempt(w.id, ec);
+			}
+			if (const auto t = threads[random() % n].load())
+				pthread_kill(t, SIGUSR2);
+			usleep(random() % 200);
+		}
+		stop = true;
+	});
+	loop.run();
+	EXPECT_EQ(sent, received);
+	EXPECT_EQ(inside, 0);
 }
 
 // A worker that has yielded to one scheduler goes on under another one, once its thread carries nobody.

@@ -4,9 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 #include <ums/export.hpp>
+#include <ums/sanitizer.hpp>
 #include <ums/wait_queue.hpp>
 
 namespace ums {
@@ -40,6 +42,8 @@ struct no_completion {
 template <class CompletionFunction = base::no_completion>
 class barrier
 {
+	static_assert(std::is_nothrow_invocable_v<CompletionFunction &>);
+
 public:
 	class arrival_token
 	{
@@ -61,17 +65,24 @@ public:
 	/// Precondition: 0 < @p n <= those who are missing in this phase.
 	[[nodiscard]] arrival_token arrive(std::ptrdiff_t n = 1) { return arrive(n, false); }
 
-	void wait(arrival_token &&arrival) const { core_.wait(arrival.phase_); }
+	void wait(arrival_token &&arrival) const
+	{
+		const detail::tsan_order order(this);
+		core_.wait(arrival.phase_);
+	}
 	void arrive_and_wait() { wait(arrive()); }
 	void arrive_and_drop() { static_cast<void>(arrive(1, true)); }
 
 private:
 	arrival_token arrive(std::ptrdiff_t n, bool drop)
 	{
+		const detail::tsan_order order(this);
 		bool last;
 		const arrival_token token(core_.arrive(n, drop, last));
 		if (last) {
+			detail::tsan_acquire(this);
 			completion_();
+			detail::tsan_release(this);
 			core_.begin_next();
 		}
 		return token;

@@ -12,6 +12,7 @@
 
 #include <ums/deadline.hpp>
 #include <ums/export.hpp>
+#include <ums/sanitizer.hpp>
 #include <ums/wait_queue.hpp>
 
 namespace ums {
@@ -60,7 +61,8 @@ private:
 
 /// A queue between workers, or other threads, in the manner of Go. Without capacity, who sends waits until somebody
 /// receives; otherwise only while it is full. Who waits, and how, as ums::mutex; first come, first served. Values
-/// must be movable without an exception. All members but the destructor may be called by any thread at any time.
+/// must be movable without an exception; that, and their destructor, may run while the channel is locked, and a worker
+/// keeps its processor: they must not wait for a lock, nor use the channel. All members but the destructor may be called by any thread at any time.
 template <class T>
 class channel
 {
@@ -80,17 +82,17 @@ public:
 	~channel() = default;
 
 	/// False if it is closed: nobody will receive the value.
-	bool send(T value) noexcept { return core_.send(&value, true, {}); }
+	bool send(T value) noexcept { return give(value, true, {}); }
 
 	/// False if it would have to wait, or it is closed; then the value is where it was.
-	bool try_send(T &value) noexcept { return core_.send(&value, false, {}); }
-	bool try_send(T &&value) noexcept { return core_.send(&value, false, {}); }
+	bool try_send(T &value) noexcept { return give(value, false, {}); }
+	bool try_send(T &&value) noexcept { return give(value, false, {}); }
 
 	/// False if nobody came in time, or it is closed; then the value is where it was.
 	template <class Rep, class Period>
 	bool send_for(T &&value, const std::chrono::duration<Rep, Period> &timeout) noexcept
 	{
-		return core_.send(&value, true, detail::deadline_in(timeout));
+		return give(value, true, detail::deadline_in(timeout));
 	}
 
 	/// The next value; nothing if the channel is closed and empty.
@@ -108,7 +110,11 @@ public:
 
 	/// From now on nothing can be sent; those who wait to send are refused. What is in the buffer can still be
 	/// received.
-	void close() noexcept { core_.close(); }
+	void close() noexcept
+	{
+		const detail::tsan_order order(this);
+		core_.close();
+	}
 	bool is_closed() const noexcept { return core_.is_closed(); }
 
 	std::size_t capacity() const noexcept { return core_.capacity(); }
@@ -121,11 +127,19 @@ private:
 	static void move(void *to, void *from) noexcept { ::new (to) T(std::move(*static_cast<T *>(from))); }
 	static void destroy(void *item) noexcept { static_cast<T *>(item)->~T(); }
 
+	bool give(T &value, bool may_wait, const detail::deadline &until) noexcept
+	{
+		const detail::tsan_order order(this);
+		return core_.send(&value, may_wait, until);
+	}
+
 	std::optional<T> receive(bool may_wait, const detail::deadline &until) noexcept
 	{
+		const detail::tsan_order order(this);
 		place value;
 		if (!core_.receive(&value, may_wait, until))
 			return std::nullopt;
+		detail::tsan_acquire(this);
 		auto *item = std::launder(reinterpret_cast<T *>(&value));
 		std::optional<T> result(std::move(*item));
 		item->~T();

@@ -10,6 +10,7 @@
 #include <ums/deadline.hpp>
 #include <ums/export.hpp>
 #include <ums/mutex.hpp>
+#include <ums/sanitizer.hpp>
 #include <ums/wait_queue.hpp>
 
 namespace ums {
@@ -26,7 +27,11 @@ public:
 	void notify_one() noexcept;
 	void notify_all() noexcept;
 
-	void wait(std::unique_lock<mutex> &lock) noexcept { wait(lock, detail::deadline()); }
+	void wait(std::unique_lock<mutex> &lock) noexcept
+	{
+		const detail::tsan_order order(lock.mutex());
+		wait(lock, detail::deadline());
+	}
 
 	template <class Predicate>
 	void wait(std::unique_lock<mutex> &lock, Predicate stop_waiting)
@@ -39,7 +44,8 @@ public:
 	std::cv_status wait_until(std::unique_lock<mutex> &lock,
 				  const std::chrono::time_point<Clock, Duration> &time)
 	{
-		if (wait(lock, detail::deadline(detail::deadline_in(time - Clock::now()))))
+		const detail::tsan_order order(lock.mutex());
+		if (wait(lock, detail::deadline(detail::deadline_at(time))))
 			return std::cv_status::no_timeout;
 		// A clock that was set back meanwhile: as a spurious wake-up.
 		return Clock::now() < time ? std::cv_status::no_timeout : std::cv_status::timeout;

@@ -7,6 +7,7 @@
 
 #include <ums/deadline.hpp>
 #include <ums/export.hpp>
+#include <ums/sanitizer.hpp>
 #include <ums/wait_queue.hpp>
 
 namespace ums {
@@ -18,15 +19,31 @@ namespace base {
 class UMS_EXPORT occurrence
 {
 public:
-	bool has_happened() const noexcept;
+	bool has_happened() const noexcept
+	{
+		const detail::tsan_order order(this);
+		return is_over();
+	}
 
 	// Once.
-	void happen() noexcept;
+	void happen() noexcept
+	{
+		detail::tsan_release(this);
+		finish();
+	}
 
 	// False after @until.
-	bool wait(const detail::deadline &until = {}) const noexcept;
+	bool wait(const detail::deadline &until = {}) const noexcept
+	{
+		const detail::tsan_order order(this);
+		return wait_until(until);
+	}
 
 private:
+	bool is_over() const noexcept;
+	void finish() noexcept;
+	bool wait_until(const detail::deadline &until) const noexcept;
+
 	bool happened_ = false; // under the lock of the queue
 	mutable wait_queue queue_;
 };

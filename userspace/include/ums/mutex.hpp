@@ -7,6 +7,7 @@
 
 #include <ums/deadline.hpp>
 #include <ums/export.hpp>
+#include <ums/sanitizer.hpp>
 #include <ums/wait_queue.hpp>
 
 namespace ums {
@@ -17,7 +18,8 @@ namespace ums {
 ///
 /// An unlocked mutex goes to whoever comes first, since one who was woken may have to wait for its processor. Who was
 /// woken and came too late is first in the queue then, and gets it handed over the next time (as in the mutex of
-/// Go, and in parking_lot). Not for schedulers, which would wait for their own workers.
+/// Go, and in parking_lot). Not for schedulers, which would wait for their own workers; nor while the caller keeps its
+/// processor (this_worker::no_upcall_region), unless it is sure not to wait; nor in signal handlers.
 class UMS_EXPORT mutex
 {
 public:
@@ -27,8 +29,10 @@ public:
 
 	void lock() noexcept
 	{
-		if (!try_lock())
+		if (!try_lock()) {
 			lock_slow({});
+			detail::tsan_acquire(this);
+		}
 	}
 
 	bool try_lock() noexcept
@@ -42,8 +46,10 @@ public:
 	void unlock() noexcept
 	{
 		std::uint32_t is = locked;
-		if (!word_.compare_exchange_strong(is, 0, std::memory_order_release, std::memory_order_relaxed))
+		if (!word_.compare_exchange_strong(is, 0, std::memory_order_release, std::memory_order_relaxed)) {
+			detail::tsan_release(this);
 			unlock_slow();
+		}
 	}
 
 protected:
@@ -65,12 +71,14 @@ public:
 	template <class Rep, class Period>
 	bool try_lock_for(const std::chrono::duration<Rep, Period> &timeout)
 	{
+		const detail::tsan_order order(this);
 		return try_lock() || lock_slow(detail::deadline_in(timeout));
 	}
 
 	template <class Clock, class Duration>
 	bool try_lock_until(const std::chrono::time_point<Clock, Duration> &time)
 	{
+		const detail::tsan_order order(this);
 		return try_lock() ||
 		       detail::wait_until(time, [&](const detail::deadline &until) { return lock_slow(until); });
 	}

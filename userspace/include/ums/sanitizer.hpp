@@ -3,7 +3,11 @@
 
 #include <ums/export.hpp>
 
-// Whether this is compiled for ThreadSanitizer.
+// For ThreadSanitizer, which follows each thread by its thread pointer, as AddressSanitizer does, and so sees switches as
+// what they are; but not that what runs for one scheduler is one after the other, nor what the library does, which is
+// not built with it. Nothing remains of this elsewhere.
+
+// Whether this is compiled for it.
 #if defined(__SANITIZE_THREAD__)
 #define UMS_TSAN 1
 #elif defined(__has_feature)
@@ -23,22 +27,43 @@ UMS_EXPORT void *ums_tsan_scheduler(void);
 
 namespace ums::detail {
 
-// Tells ThreadSanitizer that what runs for one scheduler is one after the other: around a switch.
-class tsan_switch
+// What was done before the last release of the object has happened before what comes behind an acquire.
+inline void tsan_release([[maybe_unused]] const volatile void *object) noexcept
+{
+#ifdef UMS_TSAN
+	__tsan_release(const_cast<void *>(object));
+#endif
+}
+
+inline void tsan_acquire([[maybe_unused]] const volatile void *object) noexcept
+{
+#ifdef UMS_TSAN
+	__tsan_acquire(const_cast<void *>(object));
+#endif
+}
+
+// Around what orders threads by an object, in the library, which ThreadSanitizer does not see. The object may be gone
+// at the end.
+class tsan_order
 {
 public:
-#ifdef UMS_TSAN
-	explicit tsan_switch(void *scheduler = ums_tsan_scheduler()) noexcept : scheduler_(scheduler)
-	{
-		__tsan_release(scheduler_);
-	}
-	~tsan_switch() { __tsan_acquire(scheduler_); }
+	explicit tsan_order(const volatile void *object) noexcept : object_(object) { tsan_release(object_); }
+	tsan_order(const tsan_order &) = delete;
+	tsan_order &operator=(const tsan_order &) = delete;
+	~tsan_order() { tsan_acquire(object_); }
 
 private:
-	void *scheduler_;
-#else
-	explicit tsan_switch(void * = nullptr) noexcept {}
-#endif
+	[[maybe_unused]] const volatile void *object_;
 };
+
+// The same around a switch: what runs for one scheduler is one after the other.
+inline void *tsan_scheduler() noexcept
+{
+#ifdef UMS_TSAN
+	return ums_tsan_scheduler();
+#else
+	return nullptr;
+#endif
+}
 
 } // namespace ums::detail

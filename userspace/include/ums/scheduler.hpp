@@ -71,6 +71,9 @@ struct alignas(64) upcall_context {
 	void *inbox = nullptr;	// workers that others have woken
 	loop_entry *cursor = nullptr; // in the ring, next for the scheduler
 	std::uint64_t yields = 0;     // from one to the next, which the scheduler has not seen
+
+	std::uint64_t control_words = 0;       // of SSE and x87
+	std::uint32_t list_nr = ~std::uint32_t{}; // of a run_loop: of the only list whose workers it runs
 };
 
 // upcall_context::reason, besides those of the kernel: UMS_UPCALL_YIELDED in another way.
@@ -114,7 +117,7 @@ public:
 		/// Such a worker that has yielded is with its scheduler until that resumes it: closing the list
 		/// does not free it, its state is not ready, and under another scheduler it can run once its
 		/// thread carries nobody (errc::running until then). To have two schedulers run it at the same
-		/// time is not found out.
+		/// time is not found out; nor that one executes it which is none of this library (raw_scheduler_enter()).
 		bool user_switch = false;
 	};
 
@@ -141,7 +144,7 @@ public:
 	/// The same; throws std::system_error when the worker did not run.
 	event run(worker_id id, std::chrono::nanoseconds slice = {})
 	{
-		[[maybe_unused]] const detail::tsan_switch order(&context_);
+		const detail::tsan_order order(&context_);
 		if (slice.count() != 0 || ums_run(&context_, static_cast<std::uint64_t>(id)) != 0)
 			return run_or_throw(id, slice);
 		if (context_.reason != detail::yielded_in_user_mode) [[unlikely]]

@@ -7,6 +7,7 @@
 
 #include <ums/deadline.hpp>
 #include <ums/export.hpp>
+#include <ums/sanitizer.hpp>
 #include <ums/wait_queue.hpp>
 
 namespace ums {
@@ -45,20 +46,35 @@ public:
 	static constexpr std::ptrdiff_t max() noexcept { return LeastMaxValue; }
 
 	/// Precondition: the count does not come to exceed max().
-	void release(std::ptrdiff_t n = 1) noexcept { core_.release(n); }
+	void release(std::ptrdiff_t n = 1) noexcept
+	{
+		detail::tsan_release(this);
+		core_.release(n);
+	}
 
-	void acquire() noexcept { core_.acquire(true, {}); }
-	bool try_acquire() noexcept { return core_.acquire(false, {}); }
+	void acquire() noexcept
+	{
+		core_.acquire(true, {});
+		detail::tsan_acquire(this);
+	}
+
+	bool try_acquire() noexcept
+	{
+		const detail::tsan_order order(this);
+		return core_.acquire(false, {});
+	}
 
 	template <class Rep, class Period>
 	bool try_acquire_for(const std::chrono::duration<Rep, Period> &timeout)
 	{
+		const detail::tsan_order order(this);
 		return core_.acquire(true, detail::deadline_in(timeout));
 	}
 
 	template <class Clock, class Duration>
 	bool try_acquire_until(const std::chrono::time_point<Clock, Duration> &time)
 	{
+		const detail::tsan_order order(this);
 		return detail::wait_until(
 			time, [&](const detail::deadline &until) { return core_.acquire(true, until); });
 	}

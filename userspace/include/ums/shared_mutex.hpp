@@ -6,6 +6,7 @@
 
 #include <ums/deadline.hpp>
 #include <ums/export.hpp>
+#include <ums/sanitizer.hpp>
 #include <ums/wait_queue.hpp>
 
 namespace ums {
@@ -19,35 +20,63 @@ public:
 	shared_mutex(const shared_mutex &) = delete;
 	shared_mutex &operator=(const shared_mutex &) = delete;
 
-	void lock() noexcept { lock(true, {}); }
-	bool try_lock() noexcept { return try_lock(true); }
-	void unlock() noexcept { unlock(true); }
+	void lock() noexcept
+	{
+		const detail::tsan_order order(this);
+		lock(true, {});
+	}
+	bool try_lock() noexcept
+	{
+		const detail::tsan_order order(this);
+		return try_lock(true);
+	}
+	void unlock() noexcept
+	{
+		const detail::tsan_order order(this);
+		unlock(true);
+	}
 
-	void lock_shared() noexcept { lock(false, {}); }
-	bool try_lock_shared() noexcept { return try_lock(false); }
-	void unlock_shared() noexcept { unlock(false); }
+	void lock_shared() noexcept
+	{
+		const detail::tsan_order order(this);
+		lock(false, {});
+	}
+	bool try_lock_shared() noexcept
+	{
+		const detail::tsan_order order(this);
+		return try_lock(false);
+	}
+	void unlock_shared() noexcept
+	{
+		const detail::tsan_order order(this);
+		unlock(false);
+	}
 
 	template <class Rep, class Period>
 	bool try_lock_for(const std::chrono::duration<Rep, Period> &timeout)
 	{
+		const detail::tsan_order order(this);
 		return lock(true, detail::deadline_in(timeout));
 	}
 
 	template <class Clock, class Duration>
 	bool try_lock_until(const std::chrono::time_point<Clock, Duration> &time)
 	{
+		const detail::tsan_order order(this);
 		return detail::wait_until(time, [&](const detail::deadline &until) { return lock(true, until); });
 	}
 
 	template <class Rep, class Period>
 	bool try_lock_shared_for(const std::chrono::duration<Rep, Period> &timeout)
 	{
+		const detail::tsan_order order(this);
 		return lock(false, detail::deadline_in(timeout));
 	}
 
 	template <class Clock, class Duration>
 	bool try_lock_shared_until(const std::chrono::time_point<Clock, Duration> &time)
 	{
+		const detail::tsan_order order(this);
 		return detail::wait_until(time, [&](const detail::deadline &until) { return lock(false, until); });
 	}
 

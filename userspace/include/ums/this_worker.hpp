@@ -32,11 +32,13 @@ UMS_EXPORT bool is_worker() noexcept;
 /// Gives the processor to the scheduler, whose run() returns reason::yielded with @p argument. The worker is
 /// on no list then: the scheduler that got the event owns it and decides when it goes on; returns when it
 /// does. (On Windows a yielded thread was lost unless the scheduler knew to queue it; run_loop does.) No system
-/// call, where scheduler::run() needs none. Throws std::system_error: operation_not_permitted when the caller is
+/// call, where scheduler::run() needs none. May be called in a
+/// signal handler, where it does nothing if that has interrupted one of the library's own regions.
+/// Throws std::system_error: operation_not_permitted when the caller is
 /// no worker.
 inline void yield(std::uint64_t argument = 0)
 {
-	[[maybe_unused]] const detail::tsan_switch order;
+	const detail::tsan_order order(detail::tsan_scheduler());
 	ums_switch_away(argument);
 }
 
@@ -63,11 +65,12 @@ private:
 /// the scheduler executes it. The other one must be so far that scheduler::run() could run it.
 ///
 /// Throws std::system_error: operation_not_permitted when the caller is no worker; what run() says when the other
-/// one cannot be run, to which the caller goes on at once. Precondition of the first form: the other one has not
-/// ended.
+/// one cannot be run, to which the caller goes on at once (errc::running for a worker of another scheduler of a
+/// run_loop); operation_not_supported under a scheduler that is none of this library. Preconditions: in the first form
+/// the other one has not ended; the caller is in no signal handler and no no_upcall_region.
 inline void switch_to(const switch_target &target)
 {
-	[[maybe_unused]] const detail::tsan_switch order;
+	const detail::tsan_order order(detail::tsan_scheduler());
 	ums_switch_to(target.context_, static_cast<std::uint64_t>(target.id_));
 }
 inline void switch_to(worker_id id)

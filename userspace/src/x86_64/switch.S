@@ -2,9 +2,9 @@
 /*
  * Switches between contexts in user mode.
  *
- * A context that is saved has on its stack what ums_upcall_await() saves there, too: the
- * control words of SSE and x87, six registers, the address where it goes on. So it does not
- * matter how it was left, and who comes back to it: an upcall or a switch.
+ * A context that is saved has on its stack what ums_upcall_await() saves there, too: six
+ * registers and the address where it goes on. So it does not matter how it was left, and who
+ * comes back to it: an upcall or a switch.
  *
  * Who the thread is, is the thread pointer. WRFSBASE is the commit of a switch: before it
  * the old context runs, after it the new one. The stack pointer changes just before or
@@ -17,7 +17,8 @@
  * it was last; it is brought up to date from that of the old one, which is the carrier's by
  * now. That must happen on the processor on which the new one goes on. So this is a critical
  * section of rseq(2): preempted, migrated or interrupted by a signal before the commit, it
- * starts again. Who is switched to is read in it, since others may run afterwards. What an
+ * starts again. Who is switched to, and where, is read in it, since others may run afterwards,
+ * and the kernel resets what belongs to a worker that it lets go. What an
  * area points to when its context leaves is its own switch, in which it no longer is: the
  * kernel sees that, and the next switch names another one.
  *
@@ -34,17 +35,20 @@
 #define SCHED_SEEN		64
 #define SCHED_INBOX		72
 #define SCHED_YIELDS		88
+#define SCHED_CONTROL		96
 
 #define CTX_STACK_POINTER	0
 #define CTX_SCHEDULER		8
 #define CTX_THREAD_POINTER	16
 #define CTX_RSEQ		24
+#define CTX_CONTROL		40
 #define CONTEXT_SAVED		1
 #define CONTEXT_WANTED		2
 #define CONTEXT_PARKED		4
 
 #define THIS_CONTEXT		16	/* struct this_worker_state */
 #define THIS_ENTRY		24
+#define THIS_RSEQ		32
 
 #define ENTRY_NEXT		0
 #define ENTRY_CONTEXT		16
@@ -60,6 +64,7 @@
 #define SLOT_STATE		(SLOT_ID + 8)
 #define SLOT_SCHEDULER		(SLOT_ID + 24)
 #define SLOT_ATTENTION		(SLOT_ID + 32)
+#define SLOT_NO_UPCALL		(SLOT_ID + 72)
 #define UMS_STATE_EMPTY		4
 #define UMS_ID_SLOT_BITS	20
 #define SLOT_SHIFT		7	/* of its size */
@@ -139,27 +144,47 @@
  */
 .macro go_on ctx
 	cmpl	$0, SLOT_ATTENTION(\ctx)
-	jne	attend
-	load_context
+	jne	9f
+	load_context CTX_CONTROL(\ctx)
+	frame	%rsp
+9:	attend	\ctx
+.endm
+
+.macro attend ctx
+	load_registers CTX_CONTROL(\ctx)
+	addq	$48, %rsp
+	.cfi_def_cfa %rsp, 8
+	jmp	ums_attend
 .endm
 
 /* It does not leave: the registers have their values still. */
 .macro leave_frame
 	frame	%rsp
-	addq	$56, %rsp
+	addq	$48, %rsp
 	.cfi_def_cfa %rsp, 8
+.endm
+
+/* The area of the calling thread, to %r8: its context may have been reset. */
+.macro own_area
+	movq	ums_this_worker@gottpoff(%rip), %rax
+	movq	%fs:THIS_RSEQ(%rax), %r8
 .endm
 
 /*
  * From the worker \from to the scheduler that runs it, for which it has yielded with \detail.
- * Otherwise on to \other.
+ * Otherwise on to \other. The word of one that is \parked says so already.
  */
-.macro switch_to_scheduler name, from, detail, other, reason, marks=CONTEXT_SAVED
+.macro switch_to_scheduler name, from, detail, other, reason, parked=0
 	begin_section \name, %rsp
-	movq	%rsp, CTX_STACK_POINTER(\from)
 	movq	CTX_SCHEDULER(\from), %r9
-	cmpq	$CONTEXT_WANTED, %r9
-	jbe	\other
+	.if	\parked
+	subq	$CONTEXT_PARKED, %r9
+	.endif
+	testq	%r9, %r9
+	jz	\other
+	/* Nor with another bit: in a handler it may not run quite yet. */
+	testb	$7, %r9b
+	jnz	\other
 	/*
 	 * At home it may have lost its scheduler for another one, which does not say so
 	 * here; away it was resumed by this one.
@@ -170,6 +195,8 @@
 	cmpl	%eax, SCHED_TID(%r9)
 	jne	\other
 .L\name\()_away:
+	movq	%rsp, CTX_STACK_POINTER(\from)
+	save_control CTX_CONTROL(\from)
 	movq	$\reason, SCHED_REASON(%r9)
 	movq	SLOT_ID(\from), %rax
 	movq	%rax, SCHED_WORKER(%r9)
@@ -179,24 +206,31 @@
 	commit_section \name, %r9, SCHED_THREAD_POINTER
 	movq	SCHED_STACK_POINTER(%r9), %rsp
 	/* Now, and not before, may others resume it. */
-	orq	$\marks, CTX_SCHEDULER(\from)
+	orq	$CONTEXT_SAVED, CTX_SCHEDULER(\from)
 	/* What ums_upcall_await() and ums_run() return. */
 	xorl	%eax, %eax
-	load_context
+	load_context SCHED_CONTROL(%r9)
 .endm
 
 /* void ums_ask_scheduler(worker_context *rdi) */
 function ums_ask_scheduler
-	save_context
-	movq	CTX_RSEQ(%rdi), %r8
+	save_registers
+	own_area
 	switch_to_scheduler ask, %rdi, $0, decline, YIELDED_ASKING
 end_function ums_ask_scheduler
 
+/* void ums_leave(worker_context *rdi, argument rsi) */
+function ums_leave
+	save_registers
+	own_area
+	switch_to_scheduler leave, %rdi, %rsi, decline, YIELDED_IN_USER_MODE
+end_function ums_leave
+
 /* void ums_park(worker_context *rdi) */
 function ums_park
-	save_context
-	movq	CTX_RSEQ(%rdi), %r8
-	switch_to_scheduler park, %rdi, $0, decline, YIELDED_IN_USER_MODE, CONTEXT_SAVED|CONTEXT_PARKED
+	save_registers
+	own_area
+	switch_to_scheduler park, %rdi, $0, decline, YIELDED_IN_USER_MODE, parked=1
 end_function ums_park
 
 /*
@@ -209,6 +243,7 @@ end_function ums_park
 	movq	%rsp, %r9
 	begin_section \name, %r9
 	movq	%r9, SCHED_STACK_POINTER(\from)
+	save_control SCHED_CONTROL(\from)
 	update_rseq %r10
 	movq	CTX_STACK_POINTER(\to), %rsp
 	frame	%r9
@@ -218,11 +253,13 @@ end_function ums_park
 
 /* void ums_switch_to_worker(upcall_context *rdi, worker_context *rsi, wanted rdx) */
 function ums_switch_to_worker
-	save_context
+	save_registers
 	switch_to_worker to_worker, %rdi, %rsi
-	testl	%edx, %edx
-	jnz	attend
+	testb	%dl, %dl
+	jnz	1f
 	go_on	%rsi
+	frame	%rsp
+1:	attend	%rsi
 end_function ums_switch_to_worker
 
 /*
@@ -251,10 +288,9 @@ exported ums_run
 	cmpq	%rax, CTX_SCHEDULER(%rdx)
 	jne	1f
 	movq	%rdi, CTX_SCHEDULER(%rdx)
-	save_context
+	save_registers
 	switch_to_worker run, %rdi, %rdx
 	go_on	%rdx
-	.cfi_def_cfa %rsp, 8
 1:	movl	$1, %eax
 	ret
 end_function ums_run
@@ -262,48 +298,48 @@ end_function ums_run
 /*
  * From the worker \from to \to, if that was saved under the same scheduler: then its home is
  * EMPTY, or carries what runs here; only under the scheduler that ran it last may it be
- * another one's carrier. Otherwise on to \other, where \check may go as well. \parked is said
- * of the old one.
+ * another one's carrier. Otherwise on to \other, where \check may go as well. The word of one
+ * that is \parked says so already: it may have been woken before it is marked as saved.
  */
 .macro switch_to_saved name, from, to, other, check, parked=0, behind
-	movq	%rsp, CTX_STACK_POINTER(\from)
 	movq	CTX_SCHEDULER(\from), %r9
-	leaq	CONTEXT_SAVED(%r9), %r11
+	leaq	CONTEXT_SAVED-\parked(%r9), %r11
 	cmpq	%r11, CTX_SCHEDULER(\to)
 	jne	\other
 	\check
+	movq	%rsp, CTX_STACK_POINTER(\from)
+	save_control CTX_CONTROL(\from)
 	movq	CTX_RSEQ(\to), %r10
 	update_rseq %r10
+	movq	CTX_STACK_POINTER(\to), %r10
 	commit_section \name, \to, CTX_THREAD_POINTER
-	movq	CTX_STACK_POINTER(\to), %rsp
+	movq	%r10, %rsp
 	/*
 	 * If it comes to the kernel before this, its scheduler does it: scheduler::settle().
 	 * No more than this, since it may go on under another one.
 	 */
 	andq	$~CONTEXT_SAVED, CTX_SCHEDULER(\to)
 	/* Now, and not before, may others resume the old one. */
-	.if	\parked
-	orq	$CONTEXT_PARKED, %r11
-	.endif
-	movq	%r11, CTX_SCHEDULER(\from)
+	orq	$CONTEXT_SAVED, CTX_SCHEDULER(\from)
 	\behind
 	go_on	\to
+	.cfi_def_cfa %rsp, 8
 .endm
 
 /* void ums_park_to(worker_context *rdi, worker_context *rsi) */
 function ums_park_to
-	save_context
-	movq	CTX_RSEQ(%rdi), %r8
+	save_registers
+	own_area
 	begin_section park_to, %rsp
-	switch_to_saved park_to, %rdi, %rsi, decline, parked=1
+	switch_to_saved park_to, %rdi, %rsi, decline, parked=CONTEXT_PARKED
 end_function ums_park_to
 
 /* void ums_switch_to(worker_context *rdi, id rsi) */
 exported ums_switch_to
-	save_context
+	save_registers
 	movq	ums_this_worker@gottpoff(%rip), %rax
 	movq	%fs:THIS_CONTEXT(%rax), %rdx
-	movq	CTX_RSEQ(%rdx), %r8
+	movq	%fs:THIS_RSEQ(%rax), %r8
 	begin_section direct, %rsp
 	switch_to_saved direct, %rdx, %rdi, 1f
 1:	leave_frame
@@ -326,11 +362,14 @@ end_function ums_switch_to
 .endm
 
 exported ums_switch_away
-	save_context
+	save_registers
 	movq	ums_this_worker@gottpoff(%rip), %rax
 	movq	%fs:THIS_CONTEXT(%rax), %rdx
 	movq	%fs:THIS_ENTRY(%rax), %rsi
-	movq	CTX_RSEQ(%rdx), %r8
+	movq	%fs:THIS_RSEQ(%rax), %r8
+	/* Through the kernel, as in any region; or not at all, in a handler. */
+	cmpl	$0, SLOT_NO_UPCALL(%rdx)
+	jne	3f
 	cmpq	$0, ENTRY_NEXT(%rsi)
 	je	2f
 	begin_section to_next, %rsp
@@ -356,17 +395,5 @@ decline:
 	ret
 	.cfi_endproc
 	.size	decline, . - decline
-
-/* A worker has been switched to, and the kernel wants something of it. */
-	.type	attend, @function
-attend:
-	.cfi_startproc
-	frame	%rsp
-	load_registers
-	addq	$56, %rsp
-	.cfi_def_cfa %rsp, 8
-	jmp	ums_attend
-	.cfi_endproc
-	.size	attend, . - attend
 
 	.section .note.GNU-stack, "", @progbits

@@ -15,11 +15,14 @@ extern "C" {
 // case. (ums_run(), in scheduler.hpp, claims it, too.)
 void ums_switch_to_worker(ums::detail::upcall_context *from, ums::detail::worker_context *to, bool wanted);
 
-// From the calling worker to the scheduler that runs it: with context_parked; or in order to have another one run.
+// From the calling worker to the scheduler that runs it: a yield; with context_parked, which its word says already; or
+// in order to have another one run.
+void ums_leave(ums::detail::worker_context *from, std::uint64_t argument);
 void ums_park(ums::detail::worker_context *from);
 void ums_ask_scheduler(ums::detail::worker_context *from);
 
-// From the calling worker to another one, if that was saved under the same scheduler, with context_parked.
+// From the calling worker to another one, if that was saved under the same scheduler, with context_parked
+// likewise.
 void ums_park_to(ums::detail::worker_context *from, ums::detail::worker_context *to);
 
 // In this_worker.hpp: ums_switch_to(), from the calling worker to another one, if that was saved under the same

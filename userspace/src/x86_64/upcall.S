@@ -8,6 +8,7 @@
 #define CTX_REASON		8
 #define CTX_WORKER		16
 #define CTX_DETAIL		24
+#define CTX_CONTROL		96
 
 #include "frame.h"
 
@@ -17,7 +18,8 @@
  * long ums_upcall_await(upcall_context *rdi, long nr rsi, rdx, rcx, r8)
  *
  * An upcall comes with fresh registers on another stack. So what a function must
- * preserve goes to this stack: six registers, the control words of x87 and SSE.
+ * preserve is kept: six registers on this stack, the control words of x87 and SSE in the
+ * context.
  */
 	.globl	ums_upcall_await
 	.hidden	ums_upcall_await
@@ -25,7 +27,8 @@
 	.balign	16
 ums_upcall_await:
 	.cfi_startproc
-	save_context
+	save_registers
+	save_control CTX_CONTROL(%rdi)
 	movq	%rsp, CTX_STACK_POINTER(%rdi)
 
 	movq	%rsi, %rax
@@ -35,8 +38,8 @@ ums_upcall_await:
 	syscall
 
 	/* Refused: the system call has left the registers as they were. */
-	addq	$56, %rsp
-	.cfi_adjust_cfa_offset -56
+	addq	$48, %rsp
+	.cfi_adjust_cfa_offset -48
 	ret
 	.cfi_endproc
 	.size	ums_upcall_await, . - ums_upcall_await
@@ -60,7 +63,7 @@ ums_upcall_entry:
 	/* From here on it is the frame of ums_upcall_await(). */
 	frame	%rsp
 	xorl	%eax, %eax
-	load_context
+	load_context CTX_CONTROL(%r8)
 	.cfi_endproc
 	.size	ums_upcall_entry, . - ums_upcall_entry
 
