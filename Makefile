@@ -1,7 +1,7 @@
 # What a person runs. Each target does everything it needs by itself, set-up included.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel userspace install shell demo check check-kcsan check-all torture check-linux bench
+.PHONY: help setup kernel userspace install shell demo check check-kcsan check-all torture check-linux bench bench-native
 .PHONY: series check-series clean
 # One thing after the other; the scripts use all processors themselves.
 .NOTPARALLEL:
@@ -18,6 +18,8 @@ help:
 	@echo '  make check-linux'
 	@echo '                  selftests of Linux itself, on the unpatched and the patched kernel, compared'
 	@echo '  make bench      measure, print a table, write build/bench/results.json'
+	@echo '  make bench-native'
+	@echo '                  switches in user mode on this machine, without a guest, as ratios'
 	@echo '  make series     the kernel part as patches for git am and a cover letter, in build/series'
 	@echo '  make check-series'
 	@echo '                  apply and compile these one by one, run checkpatch, sparse, kernel-doc on them'
@@ -70,6 +72,9 @@ check-linux:
 
 bench:
 	@scripts/bench
+
+bench-native:
+	@scripts/bench --native
 
 series:
 	@scripts/series

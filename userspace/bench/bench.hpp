@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <sched.h>
 #include <vector>
 
@@ -87,14 +88,29 @@ inline double calibrate()
 	return median(v);
 }
 
-// Natively (BENCH_NATIVE=1) the same programs count ticks of the time stamp counter.
+// Natively (BENCH_NATIVE=1) the same programs measure time.
 inline bool native()
 {
 	static const bool is = std::getenv("BENCH_NATIVE") != nullptr;
 	return is;
 }
 
-inline const char *unit() { return native() ? "tick/op" : "insn/op"; }
+inline const char *unit() { return native() ? "ns/op" : "insn/op"; }
+
+// Of the time stamp counter, which counts at its own rate.
+inline double ns_per_tick()
+{
+	const auto clock = [] {
+		timespec t;
+		clock_gettime(CLOCK_MONOTONIC, &t);
+		return 1e9 * static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec);
+	};
+	const double ns = clock();
+	const std::uint64_t ticks = now();
+	while (clock() < ns + 2e7)
+		;
+	return (clock() - ns) / static_cast<double>(now() - ticks);
+}
 
 // First thing in every main().
 inline void begin()
@@ -117,6 +133,8 @@ inline void begin()
 // One row of the result. @windows and @ops tell scripts/insn-profile by what to divide.
 inline void print(const char *name, double value, unsigned ops)
 {
+	if (native())
+		value *= ns_per_tick();
 	std::printf("{\"name\":\"%s\",\"unit\":\"%s\",\"value\":%.2f,\"windows\":%u,\"ops\":%u}\n", name, unit(), value,
 		    windows, ops);
 	std::fflush(stdout);
