@@ -6,9 +6,13 @@
  */
 #include "ums_test.h"
 
+#include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -531,9 +535,86 @@ static int vm_away(struct worker *w)
 	return process_vm_writev(w->tid, &from, 1, &to, 1, 0) != sizeof(in) || out != in;
 }
 
+static int tid_address_away(struct worker *w)
+{
+	static int cleared;
+
+	return syscall(SYS_set_tid_address, &cleared) != w->tid;
+}
+
+/* A ring whose only submitter is the thread that has made it. */
+static int uring_away(struct worker *w)
+{
+	struct io_uring_params p = { .flags = IORING_SETUP_SINGLE_ISSUER };
+	struct io_uring_sqe *sqes;
+	int fd, *sq, *cq;
+
+	fd = syscall(SYS_io_uring_setup, 4, &p);
+	if (fd < 0)
+		return 1;
+	sq = mmap(NULL, p.sq_off.array + p.sq_entries * sizeof(int), PROT_READ | PROT_WRITE,
+		  MAP_SHARED, fd, IORING_OFF_SQ_RING);
+	cq = mmap(NULL, p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe),
+		  PROT_READ | PROT_WRITE, MAP_SHARED, fd, IORING_OFF_CQ_RING);
+	sqes = mmap(NULL, p.sq_entries * sizeof(*sqes), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		    IORING_OFF_SQES);
+	if (sq == MAP_FAILED || cq == MAP_FAILED || sqes == MAP_FAILED)
+		return 2;
+	memset(sqes, 0, sizeof(*sqes));
+	sqes->opcode = IORING_OP_NOP;
+	sqes->user_data = w->tid;
+	sq[p.sq_off.array / sizeof(int)] = 0;
+	STORE(sq[p.sq_off.tail / sizeof(int)], 1);
+	worker_switch_to(w, pair_other(w));
+	if (syscall(SYS_io_uring_enter, fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) != 1)
+		return 3;
+	if (LOAD(cq[p.cq_off.tail / sizeof(int)]) != 1 ||
+	    ((struct io_uring_cqe *)((char *)cq + p.cq_off.cqes))->user_data != (__u64)w->tid)
+		return 4;
+	return close(fd) ? 5 : 0;
+}
+
+static void *serves_faults(void *arg)
+{
+	struct uffdio_zeropage zero = { .range.len = 4096 };
+	int fd = (long)arg;
+	struct uffd_msg m;
+
+	if (read(fd, &m, sizeof(m)) != sizeof(m) || m.event != UFFD_EVENT_PAGEFAULT)
+		return (void *)1;
+	zero.range.start = m.arg.pagefault.address & ~4095ULL;
+	return (void *)(long)(ioctl(fd, UFFDIO_ZEROPAGE, &zero) ? 2 : (int)m.arg.pagefault.feat.ptid);
+}
+
+/* A fault that another thread serves, which is told whose it is. */
+static int userfault_away(struct worker *w)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_THREAD_ID };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	volatile char *page;
+	pthread_t t;
+	void *ret;
+	int fd;
+
+	munlockall();
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	reg.range.start = (unsigned long)page;
+	reg.range.len = 4096;
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg) ||
+	    thread_start(&t, serves_faults, (void *)(long)fd))
+		return 1;
+	worker_switch_to(w, pair_other(w));
+	page[0]++;
+	if (pthread_join(t, &ret))
+		return 2;
+	return (long)ret != w->tid;
+}
+
 static int (*const acts[])(struct worker *w) = {
 	name_away, mask_away, stack_away, pi_away, robust_away, affinity_away, nice_away,
-	timer_away, user_away, errno_away, local_away, vm_away,
+	timer_away, user_away, errno_away, local_away, vm_away, tid_address_away, uring_away,
+	userfault_away,
 };
 
 static void acts_away(struct worker *w)

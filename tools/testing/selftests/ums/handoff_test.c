@@ -382,6 +382,77 @@ TEST_F(handoff, vector_registers)
 	RESUME_TO_END(self, 1);
 }
 
+#define ALL_YMM(op)							\
+	op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7)			\
+	op(8) op(9) op(10) op(11) op(12) op(13) op(14) op(15)
+#define LOAD_YMM(n)	"vmovdqu 32*" #n "(%[in]), %%ymm" #n ";"
+#define STORE_YMM(n)	"vmovdqu %%ymm" #n ", 32*" #n "(%[out]);"
+
+/* Takes a page fault with all of them in use. Another function, for the sake of the ABI. */
+static __attribute__((noinline)) bool fault_with_ymm(volatile char *page, unsigned char pattern)
+{
+	unsigned char in[16 * 32], out[16 * 32] = {};
+	unsigned int i;
+
+	for (i = 0; i < sizeof(in); i++)
+		in[i] = pattern + 3 * i;
+	asm volatile(ALL_YMM(LOAD_YMM) "movb $1, (%[page]);" ALL_YMM(STORE_YMM) "vzeroall"
+		     : : [in] "r" (in), [out] "r" (out), [page] "r" (page)
+		     : "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+		       "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+	return !memcmp(in, out, sizeof(in));
+}
+
+static void faults_with_ymm(struct worker *w)
+{
+	struct worker *all = w->arg;
+	struct worker *other = &all[w == &all[0]];
+	unsigned long lost = 0;
+	char *page;
+
+	munlockall();
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	worker_switch_out(w, sched, 0);
+	for (w->stage = 0; w->stage < 500; w->stage++) {
+		/* The call brings it home, the switch away again: then it faults there. */
+		madvise(page, 4096, MADV_DONTNEED);
+		worker_switch_to(w, other);
+		if (!fault_with_ymm(page, 31 * w->stage + (w == &all[0])))
+			lost++;
+	}
+	w->result = lost;
+	worker_switch_out(w, sched, 0);
+}
+
+TEST_F(handoff, vector_registers_across_faults)
+{
+	struct ums_info info[2];
+	int i;
+
+	if (!__builtin_cpu_supports("avx"))
+		SKIP(return, "this CPU has no AVX");
+	for (i = 0; i < 2; i++) {
+		START(self, i, faults_with_ymm);
+		RUN_TO_SWITCH(self, i);
+	}
+	/* Whatever the kernel has them wait for meanwhile. */
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, sched_resume(&self->s, &self->w[i]));
+		while (self->s.reason == UMS_UPCALL_BLOCKED)
+			ASSERT_EQ(0, sched_run(&self->s, list_pop_wait(&self->l), 0));
+		ASSERT_EQ(UMS_UPCALL_YIELDED, self->s.reason);
+	}
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(0, self->w[i].result);
+		EXPECT_EQ(500, self->w[i].stage);
+		ASSERT_EQ(0, ums_query(UMS_QUERY_WORKER, self->id[i], &info[i], sizeof(info[i])));
+	}
+	/* Those of the pages, besides those of the calls. */
+	EXPECT_LT(900, info[0].handoffs + info[1].handoffs);
+	RESUME_TO_END(self, 0);
+	RESUME_TO_END(self, 1);
+}
+
 static void spins_away(struct worker *w)
 {
 	worker_switch_out(w, sched, 0);
