@@ -16,6 +16,7 @@
 #include "this_worker_state.hpp"
 #include "thread.hpp"
 #include "throw_error.hpp"
+#include "x86_64/switch.hpp"
 
 namespace ums {
 
@@ -193,6 +194,7 @@ void *spawned_main(void *argument)
 	data->pages.reset();
 	if (id >= 0)
 		detail::belongs_to(*data->entry);
+	detail::tsan_acquire_if(ums_tsan_scheduler()); // what ran for it before
 	data->body->run(std::move(data->token));
 	data->body.reset();
 	detail::tsan_release_if(&data->stop); // for who has called run()

@@ -124,12 +124,25 @@ private:
 		alignas(T) std::byte bytes[sizeof(T)];
 	};
 
-	static void move(void *to, void *from) noexcept { ::new (to) T(std::move(*static_cast<T *>(from))); }
-	static void destroy(void *item) noexcept { static_cast<T *>(item)->~T(); }
+	// Called by whichever of two threads comes second.
+	static void move(void *to, void *from) noexcept
+	{
+		detail::tsan_acquire(from);
+		detail::tsan_acquire(to);
+		::new (to) T(std::move(*static_cast<T *>(from)));
+		detail::tsan_release(to);
+		detail::tsan_release(from);
+	}
+	static void destroy(void *item) noexcept
+	{
+		static_cast<T *>(item)->~T();
+		detail::tsan_release(item);
+	}
 
 	bool give(T &value, bool may_wait, const detail::deadline &until) noexcept
 	{
 		const detail::tsan_order order(this);
+		const detail::tsan_order moved(&value);
 		return core_.send(&value, may_wait, until);
 	}
 
@@ -137,9 +150,10 @@ private:
 	{
 		const detail::tsan_order order(this);
 		place value;
+		detail::tsan_release(&value);
 		if (!core_.receive(&value, may_wait, until))
 			return std::nullopt;
-		detail::tsan_acquire(this);
+		detail::tsan_acquire(&value);
 		auto *item = std::launder(reinterpret_cast<T *>(&value));
 		std::optional<T> result(std::move(*item));
 		item->~T();

@@ -5,7 +5,8 @@
 
 // For ThreadSanitizer, which follows each thread by its thread pointer, as AddressSanitizer does, and so sees switches as
 // what they are; but not that what runs for one scheduler is one after the other, nor what the library does, which is
-// not built with it. Nothing remains of this elsewhere.
+// not built with it. What workers of one scheduler share without a lock, because they only yield, it takes for a race
+// where one of them is stopped by the kernel. Nothing remains of this elsewhere.
 
 // Whether this is compiled for it.
 #if defined(__SANITIZE_THREAD__)
