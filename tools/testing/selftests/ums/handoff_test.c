@@ -73,22 +73,29 @@ static void switches_out(struct worker *w)
 	w->stage = 1;
 }
 
+/* With one worker after another: a preemption takes the scheduler home, too. */
 TEST_F(handoff, call_of_the_scheduler)
 {
-	START(self, 0, switches_out);
-	RUN_TO_SWITCH(self, 0);
-	/* On the worker's thread, until this call. */
-	EXPECT_EQ(UMS_STATE_RUNNING, STATE(self, 0));
-	EXPECT_EQ(self->tid, self_tid());
-	EXPECT_EQ(UMS_STATE_EMPTY, STATE(self, 0));
-	EXPECT_EQ(self->tid, self_tid());
+	bool away = false;
+	int i;
 
-	/* On this thread, until its first call. */
-	RESUME_TO_SWITCH(self, 0);
-	EXPECT_EQ(self->w[0].tid, self->w[0].result);
-	EXPECT_EQ(self->tid, self_tid());
-	RESUME_TO_END(self, 0);
-	EXPECT_EQ(1, self->w[0].stage);
+	for (i = 0; i < WORKERS && !away; i++) {
+		START(self, i, switches_out);
+		RUN_TO_SWITCH(self, i);
+		/* On the worker's thread, until this call. */
+		away = STATE(self, i) == UMS_STATE_RUNNING;
+		EXPECT_EQ(self->tid, self_tid());
+		EXPECT_EQ(UMS_STATE_EMPTY, STATE(self, i));
+		EXPECT_EQ(self->tid, self_tid());
+
+		/* On this thread, until its first call. */
+		RESUME_TO_SWITCH(self, i);
+		EXPECT_EQ(self->w[i].tid, self->w[i].result);
+		EXPECT_EQ(self->tid, self_tid());
+		RESUME_TO_END(self, i);
+		EXPECT_EQ(1, self->w[i].stage);
+	}
+	EXPECT_TRUE(away);
 }
 
 TEST_F(handoff, call_on_another_worker)
@@ -232,22 +239,31 @@ static void touches(struct worker *w)
 	worker_switch_out(w, sched, 0);
 }
 
+/* With one worker after another, likewise. */
 TEST_F(handoff, page_faults)
 {
-	START(self, 0, touches);
-	START(self, 1, switches_out);
-	RUN_TO_SWITCH(self, 0);
-	RUN_TO_SWITCH(self, 1);
-	RESUME_TO_SWITCH(self, 0);
-	/* It went home for it, and stayed there. */
-	EXPECT_EQ(UMS_STATE_RUNNING, STATE(self, 0));
-	EXPECT_EQ(UMS_STATE_EMPTY, STATE(self, 1));
-	EXPECT_EQ(self->tid, self_tid());
-	RESUME_TO_SWITCH(self, 0);
-	EXPECT_LE(2, self->w[0].result);
-	RESUME_TO_SWITCH(self, 1);
-	RESUME_TO_END(self, 0);
-	RESUME_TO_END(self, 1);
+	const int carrier = WORKERS - 1;
+	bool away = false;
+	int i;
+
+	START(self, carrier, switches_out);
+	for (i = 0; i < carrier && !away; i++) {
+		START(self, i, touches);
+		RUN_TO_SWITCH(self, i);
+		if (i == 0)
+			RUN_TO_SWITCH(self, carrier);
+		RESUME_TO_SWITCH(self, i);
+		/* It went home for it, and stayed there. */
+		away = STATE(self, i) == UMS_STATE_RUNNING;
+		EXPECT_EQ(UMS_STATE_EMPTY, STATE(self, carrier));
+		EXPECT_EQ(self->tid, self_tid());
+		RESUME_TO_SWITCH(self, i);
+		EXPECT_LE(2, self->w[i].result);
+		RESUME_TO_END(self, i);
+	}
+	EXPECT_TRUE(away);
+	RESUME_TO_SWITCH(self, carrier);
+	RESUME_TO_END(self, carrier);
 }
 
 /* A synchronous signal: the thread, the address, and the registers are the worker's. */
