@@ -486,6 +486,9 @@ static void act_affinity(struct thread *t)
  * Not SCHED_DEADLINE: in 6.12 a thread that leaves that policy while it is throttled,
  * and comes back to it before its bandwidth is free, may never run again, nor die.
  * That has nothing to do with UMS, and would look like a hang of it.
+ *
+ * And always by way of SCHED_OTHER with the nice value as it was: see change_policy() in
+ * machine_test.c.
  */
 static void act_policy(struct thread *t)
 {
@@ -493,6 +496,7 @@ static void act_policy(struct thread *t)
 	struct sched_param param = {};
 	int tid = pick_tid(t);
 
+	SYS(SYS_sched_setscheduler, tid, SCHED_OTHER, &param);
 	switch (rnd_below(RNG, 8)) {
 	case 0:
 		param.sched_priority = 1 + rnd_below(RNG, 8);
@@ -512,7 +516,6 @@ static void act_policy(struct thread *t)
 		SYS(SYS_setpriority, PRIO_PROCESS, tid, (int)rnd_below(RNG, 40) - 20);
 		break;
 	default:
-		SYS(SYS_sched_setscheduler, tid, SCHED_OTHER, &param);
 		SYS(SYS_setpriority, PRIO_PROCESS, tid, 0);
 	}
 }

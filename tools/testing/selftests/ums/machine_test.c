@@ -920,6 +920,23 @@ TEST(each_policy_with_each)
 	}
 }
 
+/*
+ * From another class to the fair one with the nice value that it had there, and only then
+ * to another: in 6.12 the lag of a sleeping thread is not scaled when its weight changes
+ * together with its class, but is when that changes within the fair class. Each round of
+ * FIFO, nice -20, nice 19 makes the lag 5,917 times as large; after some the virtual times
+ * overflow, and pick_task_fair() finds no thread (NULL pointer), UMS or not.
+ */
+static int change_policy(pid_t tid, int nr)
+{
+	struct attr attr = { .size = sizeof(attr), .policy = SCHED_OTHER };
+
+	attr.nice = getpriority(PRIO_PROCESS, tid);
+	if (syscall(SYS_sched_setattr, tid, &attr, 0))
+		return -errno;
+	return set_policy(tid, nr);
+}
+
 /* They change, in whatever state the thread is. */
 TEST(policy_changes)
 {
@@ -936,12 +953,12 @@ TEST(policy_changes)
 	end = now_ns() + 2 * NSEC;
 	do {
 		for (i = 0; i < 4; i++) {
-			ASSERT_EQ(0, set_policy(t.sched[i].tid,
-						random_u64() % MIXED_POLICIES));
+			ASSERT_EQ(0, change_policy(t.sched[i].tid,
+						   random_u64() % MIXED_POLICIES));
 		}
 		for (i = 0; i < 24; i++) {
-			ASSERT_EQ(0, set_policy(t.w[i].tid,
-						random_u64() % MIXED_POLICIES));
+			ASSERT_EQ(0, change_policy(t.w[i].tid,
+						   random_u64() % MIXED_POLICIES));
 		}
 		if (++rounds % 16 == 0) {
 			ASSERT_TRUE(team_goes_on(&t));
