@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// As condvar_hop: two workers of a run_loop take turns by a mutex and a condition variable each.
+// As condvar_hop: two workers of a run_loop take turns by a mutex and a condition variable each; and again with a
+// timeout.
 
 #include "ums_lib.hpp"
 
@@ -11,12 +12,17 @@ int main()
 	ums::condition_variable changed[2];
 	int turn = 0;
 	// Called by @me: wait until it is its turn, then make it the other's.
-	const auto take_turn = [&](int me) {
+	const auto take_turn = [&](int me, auto wait) {
 		std::unique_lock l(lock);
 		while (turn != me)
-			changed[me].wait(l);
+			wait(changed[me], l);
 		turn = 1 - me;
 		changed[1 - me].notify_one();
 	};
-	bench::lib::loop_pair("ums_condvar_hop", 100, 2, [&] { take_turn(0); }, [&] { take_turn(1); });
+	const auto measure = [&](const char *name, auto wait) {
+		bench::lib::loop_pair(name, 100, 2, [&] { take_turn(0, wait); }, [&] { take_turn(1, wait); });
+	};
+	measure("ums_condvar_hop", [](auto &condition, auto &l) { condition.wait(l); });
+	measure("ums_condvar_hop_timed",
+		[](auto &condition, auto &l) { condition.wait_for(l, std::chrono::seconds(1)); });
 }

@@ -12,6 +12,7 @@
 
 #include "context.hpp"
 #include "throw_error.hpp"
+#include "timespec.hpp"
 
 namespace ums {
 
@@ -27,9 +28,8 @@ int placeholder() noexcept
 
 __kernel_timespec to_timespec(std::chrono::steady_clock::time_point t) noexcept
 {
-	const auto ns = std::max<std::chrono::nanoseconds::rep>(
-		std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count(), 0);
-	return {.tv_sec = ns / 1'000'000'000, .tv_nsec = ns % 1'000'000'000};
+	const auto ts = detail::to_timespec(std::max(t.time_since_epoch(), t.time_since_epoch().zero()));
+	return {.tv_sec = ts.tv_sec, .tv_nsec = ts.tv_nsec};
 }
 
 } // namespace

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What other threads tell the scheduler of a run_loop: that a worker has been woken, or that there is work for a thread
-// that has none.
+// What other threads tell the scheduler of a run_loop: that a worker has been woken, that there is work for a thread
+// that has none, or that a timer has expired.
 #pragma once
 
 #include <array>
@@ -14,16 +14,18 @@
 
 namespace ums::detail {
 
+enum class news { woken, work, alarm };
+
 struct inbox_item {
-	explicit inbox_item(bool work) noexcept : is_work(work) {}
+	explicit inbox_item(news n) noexcept : kind(n) {}
 
 	cds_lfs_node node{};
-	const bool is_work;
+	const news kind;
 };
 
 // A worker that has been spawned, for which a thread waits.
 struct work_item : inbox_item {
-	work_item() noexcept : inbox_item(true) {}
+	work_item() noexcept : inbox_item(news::work) {}
 
 	std::unique_ptr<detail::body> body;
 	std::array<char, 16> name{};

@@ -14,6 +14,8 @@
 #include <ums/worker.hpp>
 #include <ums/worker_id.hpp>
 
+#include "timer_queue.hpp"
+
 namespace ums::detail {
 
 class loop_scheduler;
@@ -30,6 +32,7 @@ struct loop_entry {
 	worker_context *context = nullptr;
 
 	loop_scheduler *owner = nullptr;
+	std::unique_ptr<timer_queue::timer> timer;
 
 	// Once its worker has ended, its thread waits for another one: see loop_scheduler::next_work().
 	std::atomic<bool> idle{false};
@@ -46,6 +49,15 @@ struct loop_entry {
 };
 
 static_assert(std::is_standard_layout_v<loop_entry>); // offsetof() is used
+
+inline loop_entry *timer_queue::take_due(time_point now) noexcept
+{
+	if (first() > now)
+		return nullptr;
+	auto *entry = all_.begin()->second;
+	cancel(*entry->timer);
+	return entry;
+}
 
 inline loop_entry *entry_by_id(cds_lfht_node *node) noexcept
 {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "loop_scheduler.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -18,6 +20,7 @@
 #include "this_worker_state.hpp"
 #include "thread.hpp"
 #include "throw_error.hpp"
+#include "timespec.hpp"
 #include "x86_64/switch.hpp"
 
 namespace ums::detail {
@@ -37,15 +40,19 @@ void loop_scheduler::serve(scheduler &me, std::chrono::nanoseconds slice) noexce
 	context_->published = reinterpret_cast<const std::uint64_t *>(&list_.pages()->map.header->tail);
 	context_->list_nr = list_.number();
 	wakes_ = context_->thread_pointer;
+	alarm_posted_.store(false, std::memory_order_release);
 	for (;;) {
 		take_woken();
 		take_published();
-		if (context_->cursor)
+		if (context_->cursor) {
+			arm();
 			run(me, *context_->cursor, slice);
-		else if (!sleep())
+		} else if (!sleep()) {
 			break;
+		}
 	}
-	// Who has woken the last one may still be about to look whether this scheduler sleeps.
+	// Who has woken the last one may still be about to look whether this scheduler sleeps, and so may the alarm clock.
+	alarm_posted_.store(true, std::memory_order_relaxed);
 	if (wakes_)
 		urcu_bp_synchronize_rcu();
 	list_.close();
@@ -66,42 +73,91 @@ void loop_scheduler::unpark(loop_entry &entry) noexcept
 	entry.context->scheduler.fetch_and(~context_parked, std::memory_order_relaxed);
 }
 
+// It has been woken, and may go on, if it does not already: its time may have come before. True if it has been added.
+inline bool loop_scheduler::deliver(waiter &w, loop_entry *before) noexcept
+{
+	w.delivered = true;
+	if (w.entry->next)
+		return false;
+	unpark(*w.entry);
+	ring_add(*context_, *w.entry, before);
+	return true;
+}
+
 // Workers that have been woken, first come first served: the newest is first here, so each goes before the one before.
 void loop_scheduler::take_woken() noexcept
 {
 	if (!__atomic_load_n(&context_->inbox, __ATOMIC_RELAXED))
 		return;
 	const bool was_empty = !context_->cursor;
+	bool rung = false;
 	loop_entry *before = nullptr;
 	auto *node = reinterpret_cast<cds_lfs_node *>(__cds_lfs_pop_all(inbox()));
 	while (node) {
 		// It may be gone as soon as its worker runs.
 		auto *next = node->next;
 		auto *item = item_of_inbox(node);
-		loop_entry *entry;
-		if (item->is_work) {
+		if (item->kind == news::alarm) {
+			rung = true;
+		} else if (item->kind == news::work) {
 			auto *work = static_cast<work_item *>(item);
-			entry = &assign(std::move(work->body), work->name.data());
-			entry->finished_item = work;
+			auto &entry = assign(std::move(work->body), work->name.data());
+			entry.finished_item = work;
+			unpark(entry);
+			ring_add(*context_, entry, before);
+			before = &entry;
 		} else {
-			entry = static_cast<waiter *>(item)->entry;
+			auto &w = *static_cast<waiter *>(item);
+			if (deliver(w, before))
+				before = w.entry;
 		}
-		unpark(*entry);
-		ring_add(*context_, *entry, before);
-		before = entry;
 		node = next;
 	}
 	if (was_empty)
 		context_->cursor = before;
+	if (rung) {
+		armed_ = timer_queue::time_point::max();
+		alarm_posted_.store(false, std::memory_order_release);
+		expire();
+	}
+}
+
+// Those whose time has come go on, if they do not already: they may have been woken before.
+void loop_scheduler::expire() noexcept
+{
+	if (timers_.first() == timer_queue::time_point::max())
+		return;
+	const auto now = std::chrono::steady_clock::now();
+	while (auto *entry = timers_.take_due(now)) {
+		if (entry->next)
+			continue;
+		unpark(*entry);
+		ring_add(*context_, *entry);
+	}
+}
+
+// Workers are about to run: the alarm clock looks after the timers.
+void loop_scheduler::arm() noexcept
+{
+	if (timers_.first() >= armed_)
+		return;
+	armed_ = timers_.first();
+	timer_.set(armed_);
+}
+
+void loop_scheduler::alarm() noexcept
+{
+	timer_.clear();
+	const rcu_read_section section;
+	if (!alarm_posted_.exchange(true, std::memory_order_acquire))
+		post(alarm_);
 }
 
 void loop_scheduler::wake(waiter &w) noexcept
 {
-	auto &entry = *w.entry;
 	// By a worker that runs for this scheduler, and keeps its processor.
 	if (runs_here()) {
-		unpark(entry);
-		ring_add(*context_, entry, me.entry);
+		deliver(w, me.entry);
 		return;
 	}
 	w.woken.store(1, std::memory_order_relaxed);
@@ -224,6 +280,17 @@ bool loop_scheduler::park() noexcept
 	return false;
 }
 
+bool loop_scheduler::park_until(timer_queue::time_point until) noexcept
+{
+	auto &entry = *me.entry;
+	timers_.set(*entry.timer, until);
+	if (entry.next != &entry && has_no_news())
+		arm();
+	const bool resumed = park();
+	timers_.cancel(*entry.timer);
+	return resumed;
+}
+
 void loop_scheduler::wake_up() noexcept
 {
 	// Pairs with the store in sleep_for_news(): it sees what was pushed, or is seen asleep.
@@ -341,7 +408,29 @@ void loop_scheduler::ended(loop_entry &entry) noexcept
 	loop_.worker_ended();
 }
 
-// Sleeps until the list is not empty, or a worker has been woken. Returns false when the loop has ended.
+namespace {
+
+// poll() may be late by a thousandth of its timeout, or five: the alarm clock is for longer ones.
+constexpr auto longest_poll = std::chrono::milliseconds(10);
+
+} // namespace
+
+void loop_scheduler::poll_news(std::span<pollfd> fds) noexcept
+{
+	timespec timeout{}, *left = nullptr;
+	if (timers_.first() < timer_queue::time_point::max()) {
+		const auto time = timers_.first() - std::chrono::steady_clock::now();
+		if (time <= longest_poll) {
+			timeout = to_timespec(std::max(time, time.zero()));
+			left = &timeout;
+		} else {
+			arm();
+		}
+	}
+	ppoll(fds.data(), fds.size(), left, nullptr);
+}
+
+// Sleeps until the list is not empty, a worker has been woken or the time of one has come. Returns false when the loop has ended.
 bool loop_scheduler::sleep() noexcept
 {
 	using clock = std::chrono::steady_clock;
@@ -375,10 +464,11 @@ bool loop_scheduler::sleep_for_news() noexcept
 	// Pairs with the fence in wake_up().
 	asleep_.store(true, std::memory_order_seq_cst);
 	if (has_no_news() && !(loop_.ended() && (idle_ || !threads_)))
-		poll(fds.data(), fds.size(), -1);
+		poll_news(fds);
 	asleep_.store(false, std::memory_order_relaxed);
 	if (fds[1].revents)
 		event_.clear();
+	expire();
 	return !(fds[0].revents & ~POLLIN);
 }
 

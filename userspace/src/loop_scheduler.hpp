@@ -5,7 +5,10 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
+
+#include <poll.h>
 
 #include <ums/completion_list.hpp>
 #include <ums/scheduler.hpp>
@@ -17,6 +20,8 @@
 #include "loop_statistics.hpp"
 #include "registry.hpp"
 #include "this_worker_state.hpp"
+#include "timer_fd.hpp"
+#include "timer_queue.hpp"
 
 namespace ums::detail {
 
@@ -81,8 +86,15 @@ public:
 	// at once, if its scheduler has died.
 	bool park() noexcept;
 
+	// The same, but not longer than until then.
+	bool park_until(timer_queue::time_point until) noexcept;
+
 	// To be called for each park() once, by any thread; as soon as the waiter can be found.
 	void wake(waiter &w) noexcept;
+
+	// The first of its timers may have expired. By the alarm clock, which waits for this to be readable.
+	void alarm() noexcept;
+	int timer_handle() const noexcept { return timer_.native_handle(); }
 
 	// It has something to look at, if it sleeps.
 	void wake_up() noexcept;
@@ -104,11 +116,15 @@ private:
 	loop_entry &assign(std::unique_ptr<body> work, std::string_view name) noexcept;
 	void end_threads() noexcept;
 	static void unpark(loop_entry &entry) noexcept;
+	bool deliver(waiter &w, loop_entry *before) noexcept;
+	void arm() noexcept;
+	void expire() noexcept;
 	void take_published() noexcept;
 	void run(scheduler &me, loop_entry &entry, std::chrono::nanoseconds slice) noexcept;
 	bool sleep() noexcept;
 	void take_woken() noexcept;
 	bool sleep_for_news() noexcept;
+	void poll_news(std::span<pollfd> fds) noexcept;
 	void leave(loop_entry &entry) noexcept;
 	void skip(loop_entry &entry) noexcept;
 	void ended(loop_entry &entry) noexcept;
@@ -120,6 +136,13 @@ private:
 	bool wakes_ = false; // its workers may wait in user mode
 	std::atomic<bool> asleep_{false};
 	event_fd event_;
+
+	// Whose time comes when; and what tells the alarm clock of it while workers run.
+	timer_queue timers_;
+	timer_fd timer_;
+	timer_queue::time_point armed_ = timer_queue::time_point::max();
+	inbox_item alarm_{news::alarm};
+	std::atomic<bool> alarm_posted_{true}; // or there is nobody to take it
 	const loop_entry *skipped_ = nullptr;
 
 	// Threads that wait for work, last in, first out; and how many of them are not promised to anybody.

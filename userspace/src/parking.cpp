@@ -3,10 +3,17 @@
 
 #include <cerrno>
 #include <climits>
+#include <thread>
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <ums/this_worker.hpp>
+
+#include "sanitizer.hpp"
+#include "timespec.hpp"
+#include "x86_64/switch.hpp"
 
 namespace ums::detail {
 
@@ -17,9 +24,7 @@ bool futex_wait(std::atomic<std::uint32_t> &word, std::uint32_t value, const dea
 		const auto since = until->time_since_epoch();
 		if (since.count() < 0)
 			return false;
-		const auto s = std::chrono::floor<std::chrono::seconds>(since);
-		ts.tv_sec = s.count();
-		ts.tv_nsec = std::chrono::nanoseconds(since - s).count();
+		ts = to_timespec(since);
 	}
 	const int error = errno;
 	// Bitset: an absolute time of CLOCK_MONOTONIC, which is the steady clock.
@@ -37,28 +42,57 @@ void futex_wake(std::atomic<std::uint32_t> &word, int n) noexcept
 	errno = error;
 }
 
-bool queue_lock::wait_in_kernel(waiter &me, const deadline &until) noexcept
+bool queue_lock::leave(waiter &me) noexcept
 {
-	if (me.entry) {
-		// Its scheduler has died: as any worker without one it waits for one in the kernel.
-		while (!me.woken.load(std::memory_order_acquire))
-			ums_yield(0, 0);
+	lock_.lock();
+	if (me.queued) {
+		lock_.mutex()->remove(me);
 		return true;
 	}
+	lock_.unlock();
+	return false;
+}
 
+bool queue_lock::wait_until(waiter &me, timer_queue::time_point until) noexcept
+{
+	using clock = std::chrono::steady_clock;
+	auto &loop = *me.entry->owner;
+
+	while (!me.delivered && clock::now() < until)
+		if (!loop.park_until(until))
+			return wait_for_a_scheduler(me, until);
+	if (!me.delivered && leave(me))
+		return false;
+	while (!me.delivered)
+		if (!loop.park())
+			return wait_for_a_scheduler(me, {});
+	return true;
+}
+
+bool queue_lock::wait_for_a_scheduler(waiter &me, const deadline &until) noexcept
+{
+	bool timed = until.has_value();
+	while (!me.woken.load(std::memory_order_acquire)) {
+		ums_yield(0, 0);
+		if (timed && std::chrono::steady_clock::now() >= *until) {
+			if (leave(me))
+				return false;
+			timed = false;
+		}
+	}
+	return true;
+}
+
+bool queue_lock::wait_in_kernel(waiter &me, const deadline &until) noexcept
+{
 	region_.leave();
 	auto left = until;
 	while (!me.woken.load(std::memory_order_acquire)) {
 		if (futex_wait(me.woken, 0, left))
 			continue;
 		region_.enter();
-		lock_.lock();
-		if (me.queued) {
-			lock_.mutex()->remove(me);
+		if (leave(me))
 			return false;
-		}
-		// Somebody has it in hand, and will say so.
-		lock_.unlock();
 		region_.leave();
 		left.reset();
 	}
@@ -66,3 +100,29 @@ bool queue_lock::wait_in_kernel(waiter &me, const deadline &until) noexcept
 }
 
 } // namespace ums::detail
+
+void ums::this_worker::sleep_until(std::chrono::steady_clock::time_point time)
+{
+	using namespace detail;
+	using clock = std::chrono::steady_clock;
+	// Not in a region, nor in a handler that has interrupted one.
+	if (is_in_loop() && !me.slot->no_upcall) {
+		if (time <= clock::now()) {
+			yield(); // as any sleep gives way, be it that short
+			return;
+		}
+		tsan_release_if(ums_tsan_scheduler());
+		bool parked;
+		{
+			const region keeps_its_processor;
+			auto &loop = *me.entry->owner;
+			parked = loop.runs_here() && loop.park_until(time);
+			while (parked && clock::now() < time)
+				parked = loop.park_until(time);
+		}
+		tsan_acquire_if(ums_tsan_scheduler());
+		if (parked)
+			return;
+	}
+	std::this_thread::sleep_until(time);
+}

@@ -3,10 +3,10 @@
 // How a thread waits for another one, whatever it is:
 //
 //	a worker of a run_loop that may be switched in user mode leaves the ring of its scheduler, and the next one goes
-//	on; woken, it is put into the ring again, at once by a worker of the same scheduler, by way of its inbox by others;
+//	on; woken, it is put into the ring again, at once by a worker of the same scheduler, by way of its inbox by others,
+//	or when the time has come until which it waits: who was first is known to it alone;
 //
-//	any other thread sleeps in the kernel, on a futex; a worker's scheduler hears of that as of any block. So does
-//	one that waits with a timeout: the kernel has the timers.
+//	any other thread sleeps in the kernel, on a futex; a worker's scheduler hears of that as of any block.
 //
 // A worker keeps its processor (no_upcall) from before it takes the lock of a queue until it waits: were it stopped
 // between, its scheduler, or who runs next, might wait for that lock, and woken, it would be ready while it runs.
@@ -32,7 +32,7 @@ namespace ums::detail {
 
 // One that waits, on its stack.
 struct waiter : inbox_item {
-	waiter() noexcept : inbox_item(false) {}
+	waiter() noexcept : inbox_item(news::woken) {}
 
 	waiter *next, *prev; // in a wait_queue, under its lock
 	bool queued = false;
@@ -43,6 +43,7 @@ struct waiter : inbox_item {
 
 	loop_entry *entry = nullptr; // null: it sleeps in the kernel
 	std::atomic<std::uint32_t> woken{0};
+	bool delivered = false; // its scheduler knows, and will not look at it again
 
 	// Ends the wait. Once it is in no queue, by who took it from there, still in its region; it may be gone
 	// afterwards.
@@ -71,7 +72,14 @@ public:
 	bool wait(waiter &me, const deadline &until = {}) noexcept;
 
 private:
+	bool wait_until(waiter &me, timer_queue::time_point until) noexcept;
 	bool wait_in_kernel(waiter &me, const deadline &until) noexcept;
+
+	// Its scheduler has died: as any worker without one it waits for one in the kernel.
+	bool wait_for_a_scheduler(waiter &me, const deadline &until) noexcept;
+
+	// Its time has come. False if somebody has it in hand, and will say so.
+	bool leave(waiter &me) noexcept;
 
 	region region_;
 	std::unique_lock<base::wait_queue> lock_;
@@ -79,10 +87,10 @@ private:
 
 // The calling thread, about to wait. To be made in the region.
 struct parking : waiter {
-	// With a deadline, it sleeps in the kernel.
-	explicit parking(bool timed) noexcept
+	// In the program's region, too, or in a handler that has interrupted one: it does not let others run.
+	parking() noexcept
 	{
-		if (!timed && is_in_loop() && me.entry->owner->runs_here())
+		if (is_in_loop() && me.slot->no_upcall == 1 && me.entry->owner->runs_here())
 			entry = me.entry;
 	}
 };
@@ -107,7 +115,11 @@ inline bool queue_lock::wait(waiter &me, const deadline &until) noexcept
 {
 	if (lock_.owns_lock())
 		unlock();
-	return (me.entry && me.entry->owner->park()) || wait_in_kernel(me, until);
+	if (!me.entry)
+		return wait_in_kernel(me, until);
+	if (until)
+		return wait_until(me, *until);
+	return me.entry->owner->park() || wait_for_a_scheduler(me, {});
 }
 
 } // namespace ums::detail

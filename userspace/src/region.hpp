@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <atomic>
 #include <utility>
 
 #include <ums/ums.h>
@@ -30,7 +31,13 @@ public:
 	{
 		if (auto *slot = std::exchange(slot_, nullptr)) {
 			me.inner_regions--;
-			ums_no_upcall_leave(slot);
+			// As ums_no_upcall_leave(); but signals wait, too, if it has gone on in here.
+			const auto depth = slot->no_upcall - 1;
+			std::atomic_signal_fence(std::memory_order_seq_cst);
+			__atomic_store_n(&slot->no_upcall, depth, __ATOMIC_RELAXED);
+			std::atomic_signal_fence(std::memory_order_seq_cst);
+			if (!depth && __atomic_load_n(&slot->attention, __ATOMIC_RELAXED)) [[unlikely]]
+				heed_attention();
 		}
 	}
 

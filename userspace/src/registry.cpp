@@ -91,7 +91,9 @@ loop_entry &registry::get(std::string_view name, unsigned scheduler)
 	if (node) {
 		entry = entry_of_free(node);
 	} else {
-		entry = std::make_unique<loop_entry>().release();
+		auto made = std::make_unique<loop_entry>();
+		made->timer = std::make_unique<timer_queue::timer>(*made);
+		entry = made.release();
 		cds_lfs_node_init(&entry->all);
 		cds_lfs_push(stack(all_), &entry->all);
 	}

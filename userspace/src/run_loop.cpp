@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <sched.h>
 
+#include "alarm_clock.hpp"
+#include "context.hpp"
 #include "loop_scheduler.hpp"
 #include "registry.hpp"
 #include "sanitizer.hpp"
@@ -316,9 +318,12 @@ void run_loop::run()
 		}
 	};
 
+	std::optional<detail::alarm_clock> alarm_clock;
 	std::vector<std::jthread> threads;
 	std::size_t made = 1;
 	try {
+		if (impl_->opts.user_switch && detail::can_switch())
+			alarm_clock.emplace(impl_->schedulers);
 		threads.reserve(n - 1);
 		for (; made < n; made++)
 			threads.emplace_back(serve, made, true);

@@ -41,7 +41,12 @@ constexpr this_worker_state no_worker{.id = worker_id::none,
 
 void heed_attention() noexcept
 {
-	if (me.slot && __atomic_load_n(&me.slot->attention, __ATOMIC_RELAXED)) [[unlikely]]
+	if (!me.slot)
+		return;
+	const auto attention = __atomic_load_n(&me.slot->attention, __ATOMIC_RELAXED);
+	if (attention & UMS_ATTN_PREEMPT)
+		ums_preempt(me.slot->id, 0);
+	else if (attention) [[unlikely]]
 		ums_attend();
 }
 

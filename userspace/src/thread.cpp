@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include <limits.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -28,6 +29,11 @@ int create_thread(pthread_t &thread, const thread_options &options, void *(*main
 		error = pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	if (!error && options.affinity)
 		error = pthread_attr_setaffinity_np(&attr, sizeof(cpu_set_t), &*options.affinity);
+	if (!error && options.no_signals) {
+		sigset_t all;
+		sigfillset(&all);
+		error = pthread_attr_setsigmask_np(&attr, &all);
+	}
 	if (!error)
 		error = pthread_create(&thread, &attr, main, argument);
 

@@ -13,6 +13,7 @@ namespace ums::detail {
 struct thread_options {
 	std::size_t stack_size = 0; // 0: the default
 	bool detached = false;
+	bool no_signals = false; // it blocks them all
 	std::optional<cpu_set_t> affinity; // none: as the caller's
 };
 

@@ -2,6 +2,7 @@
 //
 // The synchronisation objects, between workers that switch in user mode, workers that do not, ordinary threads, and all
 // of them.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <deque>
@@ -11,6 +12,9 @@
 #include <shared_mutex>
 #include <thread>
 #include <vector>
+
+#include <pthread.h>
+#include <signal.h>
 
 #include "helpers.hpp"
 
@@ -677,4 +681,185 @@ TEST(SyncSwitch, TheKernelDoesNotSeeIt)
 	EXPECT_LT(blocks, rounds / 100U);
 	// Nor the scheduler: they go on to each other by themselves.
 	EXPECT_LT(loop.statistics()[0].switches, rounds / 10U);
+}
+
+// Nor do timeouts, whether the time comes or what was waited for.
+TEST(SyncSwitch, TimersNeedNoKernel)
+{
+	if (!ums::probe().has(UMS_FEATURE_USER_SWITCH))
+		GTEST_SKIP() << "no switch in user mode";
+	constexpr unsigned rounds = 500;
+	ums::run_loop loop({.schedulers = 1, .user_switch = true});
+	ums::binary_semaphore there(0), back(0), never(0);
+	std::uint64_t blocks = 0;
+	const auto blocks_of = [](ums::worker_id id) {
+		const auto info = ums::query(id);
+		return info.blocks_syscall + info.yields;
+	};
+	const auto plays = [&](ums::binary_semaphore &mine, ums::binary_semaphore &others) {
+		const auto id = ums::this_worker::get_id();
+		const auto before = blocks_of(id);
+		for (unsigned i = 0; i < rounds; i++) {
+			others.release();
+			EXPECT_TRUE(mine.try_acquire_for(1h));
+			if (i % 10 == 0) {
+				EXPECT_FALSE(never.try_acquire_for(10us));
+				ums::this_worker::sleep_for(10us);
+			}
+		}
+		blocks += blocks_of(id) - before;
+	};
+	loop.spawn([&] { plays(there, back); });
+	loop.spawn([&] { plays(back, there); });
+	loop.run();
+	EXPECT_LT(blocks, rounds / 10);
+}
+
+// The clock is heard by those that only go on to each other, or on their own; and the first to go off is not the first
+// that was set.
+TEST(SyncSwitch, TimersGoOffWhileOthersRun)
+{
+	for (const unsigned others : {1U, 3U}) {
+		ums::run_loop loop({.schedulers = 1, .user_switch = true});
+		ums::binary_semaphore free(0);
+		bool acquired = false, slept = false;
+		const auto end = steady::now() + 60s;
+		loop.spawn([&] { acquired = free.try_acquire_for(1h); });
+		loop.spawn([&] {
+			ums::this_worker::sleep_for(2ms);
+			slept = true;
+		});
+		for (unsigned k = 0; k < others; k++)
+			loop.spawn([&, k] {
+				while (!slept && steady::now() < end)
+					ums::this_worker::yield();
+				if (k == 0)
+					free.release();
+			});
+		loop.run();
+		EXPECT_TRUE(slept);
+		EXPECT_TRUE(acquired);
+		EXPECT_LT(steady::now(), end);
+	}
+}
+
+TEST(SyncSwitch, TheFirstTimeComesFirst)
+{
+	if (!ums::probe().has(UMS_FEATURE_USER_SWITCH))
+		GTEST_SKIP() << "no switch in user mode";
+	constexpr int n = 8;
+	bool in_time = false;
+	for (int attempt = 0; attempt < 20 && !in_time; attempt++) {
+		ums::run_loop loop({.schedulers = 1, .user_switch = true});
+		const auto start = steady::now() + 20ms * (attempt + 1);
+		std::vector<int> order;
+		order.reserve(n);
+		in_time = true;
+		for (int k = 0; k < n; k++)
+			loop.spawn([&, k] {
+				// Not in the order of the times.
+				const int place = k * 5 % n;
+				if (steady::now() >= start)
+					in_time = false;
+				ums::this_worker::sleep_until(start + 1us * place);
+				EXPECT_GE(steady::now(), start + 1us * place);
+				order.push_back(place);
+			});
+		loop.run();
+		ASSERT_EQ(order.size(), unsigned{n});
+		if (in_time) {
+			EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+		}
+	}
+	EXPECT_TRUE(in_time);
+}
+
+// Nobody else runs meanwhile, as in any block there; and nobody has to be there to run.
+TEST(SyncSwitch, RegionsWaitInTheKernel)
+{
+	ums::run_loop loop({.schedulers = 1, .user_switch = true});
+	ums::binary_semaphore never(0);
+	bool done = false;
+	long turns = 0;
+	loop.spawn([&] {
+		for (int i = 0; i < 20; i++) {
+			ums::this_worker::yield();
+			const ums::this_worker::no_upcall_region region;
+			const auto before = turns;
+			const auto start = steady::now();
+			if (i % 2)
+				ums::this_worker::sleep_for(1ms);
+			else
+				EXPECT_FALSE(never.try_acquire_for(1ms));
+			EXPECT_GE(steady::now() - start, 1ms);
+			EXPECT_EQ(turns, before);
+		}
+		done = true;
+	});
+	loop.spawn([&] {
+		while (!done) {
+			turns++;
+			ums::this_worker::yield();
+		}
+	});
+	loop.run();
+	EXPECT_GT(turns, 0);
+}
+
+namespace {
+
+std::atomic<int> handlers, starved;
+std::atomic<bool> other_has_run;
+
+// Gives way until somebody else has run, and sleeps.
+void gives_way(int)
+{
+	for (int i = 0; i < 1'000'000 && !other_has_run; i++)
+		ums::this_worker::yield();
+	starved += !other_has_run;
+	ums::this_worker::sleep_for(100us);
+	handlers++;
+}
+
+} // namespace
+
+// The handler of one that waited in user mode may do what those of running workers may.
+TEST(SyncSwitch, HandlersOfThoseThatWait)
+{
+	struct sigaction action {};
+	action.sa_handler = gives_way;
+	ASSERT_EQ(sigaction(SIGUSR1, &action, nullptr), 0);
+	ums::run_loop loop({.schedulers = 1, .user_switch = true});
+	ums::counting_semaphore<> s(0), waits(0);
+	std::atomic<pthread_t> thread{};
+	constexpr int rounds = 20;
+	handlers = starved = 0;
+	loop.spawn([&] {
+		thread = pthread_self();
+		for (int i = 0; i < rounds; i++) {
+			waits.release();
+			if (i % 3 == 0)
+				s.acquire();
+			else
+				EXPECT_TRUE(s.try_acquire_for(1h));
+		}
+	});
+	loop.spawn([&] {
+		for (int i = 0; i < rounds; i++) {
+			waits.acquire();
+			ums::this_worker::yield();
+			other_has_run = false;
+			pthread_kill(thread, SIGUSR1);
+			usleep(1000); // its thread gets it, most often, which has no context
+			s.release();
+			// The other one goes on, and its handler waits for this.
+			ums::this_worker::yield();
+			other_has_run = true;
+			for (int k = 0; k < 1'000'000 && handlers <= i; k++)
+				ums::this_worker::yield();
+		}
+	});
+	loop.run();
+	EXPECT_EQ(handlers, rounds);
+	EXPECT_EQ(starved, 0);
 }

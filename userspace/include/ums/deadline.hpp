@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <optional>
+#include <type_traits>
 
 namespace ums::detail {
 
@@ -28,8 +29,13 @@ std::chrono::steady_clock::time_point deadline_in(std::chrono::duration<Rep, Per
 template <class Clock, class Duration>
 std::chrono::steady_clock::time_point deadline_at(const std::chrono::time_point<Clock, Duration> &time)
 {
-	const auto now = Clock::now();
-	return time <= now ? std::chrono::steady_clock::now() : deadline_in(time - now);
+	using clock = std::chrono::steady_clock;
+	if constexpr (std::is_same_v<std::chrono::time_point<Clock, Duration>, clock::time_point>) {
+		return time;
+	} else {
+		const auto now = Clock::now();
+		return time <= now ? clock::now() : deadline_in(time - now);
+	}
 }
 
 // Calls wait(deadline) until it returns true, which is returned, or a clock, which may be set meanwhile, says that

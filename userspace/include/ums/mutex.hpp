@@ -18,8 +18,9 @@ namespace ums {
 ///
 /// An unlocked mutex goes to whoever comes first, since one who was woken may have to wait for its processor. Who was
 /// woken and came too late is first in the queue then, and gets it handed over the next time (as in the mutex of
-/// Go, and in parking_lot). Not for schedulers, which would wait for their own workers; nor while the caller keeps its
-/// processor (this_worker::no_upcall_region), unless it is sure not to wait; nor in signal handlers.
+/// Go, and in parking_lot). Not for schedulers, which would wait for their own workers; nor in signal handlers. A worker
+/// that keeps its processor (this_worker::no_upcall_region) waits in the kernel, and its scheduler with it: not for
+/// another worker of that.
 class UMS_EXPORT mutex
 {
 public:
@@ -64,7 +65,7 @@ private:
 	base::wait_queue queue_;
 };
 
-/// As std::timed_mutex; otherwise as mutex. With a timeout even a worker of a run_loop waits in the kernel.
+/// As std::timed_mutex; otherwise as mutex.
 class UMS_EXPORT timed_mutex : public mutex
 {
 public:

@@ -36,7 +36,7 @@ public:
 		bool pin = false;		   ///< each scheduler, and its workers, to one processor
 		std::uint32_t max_workers = 8192;  ///< for each scheduler, at the same time
 		std::chrono::nanoseconds slice{0}; ///< wall time before a worker is preempted; 0: never
-		bool user_switch = false;	   ///< as in scheduler::options
+		bool user_switch = false;	   ///< as in scheduler::options; a thread more, for timeouts
 	};
 
 	struct spawn_options {

@@ -3,9 +3,9 @@
 
 #include <chrono>
 #include <cstdint>
-#include <thread>
 
 #include <ums/completion_list.hpp>
+#include <ums/deadline.hpp>
 #include <ums/export.hpp>
 #include <ums/sanitizer.hpp>
 #include <ums/worker_id.hpp>
@@ -81,17 +81,23 @@ inline void switch_to(worker_id id)
 /// As yield(), but the worker is on its completion list when run() returns, and must be taken from there.
 UMS_EXPORT void yield_to_list(std::uint64_t argument = 0);
 
-/// As std::this_thread::sleep_for() and sleep_until(): the kernel has the timers, and others run meanwhile. For any
-/// thread.
-template <class Rep, class Period>
-void sleep_for(const std::chrono::duration<Rep, Period> &time)
-{
-	std::this_thread::sleep_for(time);
-}
+/// As std::this_thread::sleep_until() and sleep_for(), for any thread; others run meanwhile, be the time that short. A
+/// worker of a run_loop with user_switch switches to the next one in user mode, but in a no_upcall_region: a signal for
+/// it waits until it goes on, and it is no cancellation point then.
+UMS_EXPORT void sleep_until(std::chrono::steady_clock::time_point time);
 template <class Clock, class Duration>
 void sleep_until(const std::chrono::time_point<Clock, Duration> &time)
 {
-	std::this_thread::sleep_until(time);
+	detail::wait_until(time, [](const detail::deadline &until) {
+		sleep_until(*until);
+		return false;
+	});
+}
+template <class Rep, class Period>
+void sleep_for(const std::chrono::duration<Rep, Period> &time)
+{
+	if (time > time.zero())
+		sleep_until(detail::deadline_in(time));
 }
 
 /// The calling thread, so far an ordinary one, becomes a worker of @p list. Returns its id when a scheduler

@@ -145,9 +145,12 @@
 .macro go_on ctx
 	cmpl	$0, SLOT_ATTENTION(\ctx)
 	jne	9f
-	load_context CTX_CONTROL(\ctx)
+8:	load_context CTX_CONTROL(\ctx)
 	frame	%rsp
-9:	attend	\ctx
+	/* Handlers are not for a region: it heeds them when it has left that. */
+9:	cmpl	$0, SLOT_NO_UPCALL(\ctx)
+	jne	8b
+	attend	\ctx
 .endm
 
 .macro attend ctx
