@@ -10,6 +10,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/syscalls.h>
+#include <linux/task_work.h>
 #include <linux/thread_info.h>
 #include <linux/uaccess.h>
 #include <linux/uprobes.h>
@@ -445,6 +446,13 @@ void ums_exit_to_user_mode(void)
 	struct task_struct *next = NULL;
 
 	clear_thread_flag(TIF_UMS);
+	/*
+	 * Files and mounts that it was the last to use, for example: nobody is to wait
+	 * for those until a scheduler executes it.
+	 */
+	if (task_work_pending(current))
+		task_work_run();
+
 	/* Pairs with ums_worker_ask(): @preempt is written before the flag. */
 	smp_mb__after_atomic();
 	if (current->ums && current->ums->home) {

@@ -12,6 +12,8 @@
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #ifndef CLONE_NEWTIME
@@ -1219,6 +1221,61 @@ TEST(alignment_check)
 	ASSERT_EVENT(&s, UMS_UPCALL_YIELDED, id, 1);
 	EXPECT_EQ(0, flags_seen & 0x40000);
 	EXPECT_EQ(0x200, flags_seen & 0x200);
+}
+
+/* The last one to use a file that all others have closed. */
+static void accepts(struct worker *w)
+{
+	w->result = ums_ret(accept(w->fd[0], NULL, NULL));
+}
+
+static int listen_at(const struct sockaddr_un *name)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0 && bind(fd, (const struct sockaddr *)name, sizeof(*name)) == 0 &&
+	    listen(fd, 1) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static bool is_free(const struct sockaddr_un *name)
+{
+	int fd = listen_at(name);
+
+	return fd >= 0 && !close(fd);
+}
+
+/* What it has left to be done on its way to user mode does not wait for a scheduler. */
+TEST(lets_go_of_files)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	struct worker w = {};
+	struct sched s;
+	struct list l;
+	int client;
+	__u64 id;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	/* An abstract name, nobody else's. */
+	snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "ums %d", getpid());
+	ASSERT_EQ(0, list_open(&l, 1));
+	ASSERT_EQ(0, sched_enter(&s));
+	w.fd[0] = listen_at(&name);
+	ASSERT_LE(0, w.fd[0]);
+	id = worker_start_pop(&w, &l, accepts, NULL);
+	ASSERT_EQ(0, sched_run(&s, id, 0));
+	ASSERT_EVENT(&s, UMS_UPCALL_BLOCKED, id, SYS_accept);
+	ASSERT_EQ(0, close(w.fd[0]));
+	client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ASSERT_EQ(0, connect(client, (struct sockaddr *)&name, sizeof(name)));
+	ASSERT_EQ(id, list_pop_wait(&l));
+	EXPECT_TRUE(WAIT_FOR(is_free(&name)));
+	EXPECT_EQ(UMS_STATE_READY, slot_state(&l, id));
+	ASSERT_EQ(0, worker_run_to_end(&s, &l, id));
+	EXPECT_LE(0, w.result);
 }
 
 TEST_HARNESS_MAIN
