@@ -93,6 +93,13 @@ void arch_ums_exception_load(struct arch_ums_context *context);
 void arch_ums_set_thread_pointer(unsigned long thread_pointer);
 
 /*
+ * Of current, in an exception: has the memory failed that it used, which is told by task
+ * work? Is it a signal for a single step that a debugger has asked of the thread?
+ */
+bool arch_ums_machine_check(void);
+bool arch_ums_is_step(const struct kernel_siginfo *info);
+
+/*
  * Of a system call: can the one of @context be made where current enters the kernel? Go
  * to user mode and make it there; there is none to be restarted.
  */

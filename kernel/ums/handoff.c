@@ -515,8 +515,12 @@ unsigned long __ums_exit_work(void)
 	if (!ums->vacant && !mine->condemned && !fatal_signal_pending(current) &&
 	    !ums_in_uprobe()) {
 		ums_hit_probe_again();
-		/* What an exception here has left to be done before it goes on. */
-		if (task_work_pending(current))
+		/*
+		 * The page that it has used is bad, and it is not to go on before it knows.
+		 * All other work needs no registers and may sleep: behind the hand-off.
+		 */
+		if (unlikely(arch_ums_machine_check()) && task_work_pending(current)) {
+			clear_notify_signal();
 			task_work_run();
 		ums_hand_off(false);
 	}

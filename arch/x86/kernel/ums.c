@@ -184,6 +184,21 @@ void arch_ums_exception_load(struct arch_ums_context *context)
 	current->thread.virtual_dr6 = context->dr6;
 }
 
+bool arch_ums_machine_check(void)
+{
+#ifdef CONFIG_X86_MCE
+	return current->mce_count;
+#else
+	return false;
+#endif
+}
+
+bool arch_ums_is_step(const struct kernel_siginfo *info)
+{
+	return info->si_signo == SIGTRAP && info->si_code == TRAP_TRACE &&
+	       test_thread_flag(TIF_FORCED_TF);
+}
+
 void arch_ums_set_thread_pointer(unsigned long thread_pointer)
 {
 	/* Nor does it depend on a selector: save_fsgs() reads it from the register. */
