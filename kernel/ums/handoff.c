@@ -522,6 +522,7 @@ unsigned long __ums_exit_work(void)
 		if (unlikely(arch_ums_machine_check()) && task_work_pending(current)) {
 			clear_notify_signal();
 			task_work_run();
+		}
 		ums_hand_off(false);
 	}
 	if (!ums->vacant) {
@@ -566,6 +567,9 @@ bool __ums_force_sig_away(struct kernel_siginfo *info, bool fatal)
 	struct ums_task *ums = current->ums;
 
 	if (!ums_away() || ums->vacant || ums->home->condemned)
+		return false;
+	/* The debugger steps the thread: it has left the other's context to itself. */
+	if (arch_ums_is_step(info))
 		return false;
 	copy_siginfo(&ums->home->raised.info, info);
 	ums->home->raised.fatal = fatal;
