@@ -191,8 +191,9 @@ void ums_scheduler_end(struct ums_scheduler *sched, bool died)
 	ums_running_worker(sched, ums_worker_orphan);
 	hrtimer_cancel(&sched->slice);
 	ums_process_leave(sched, died);
-	ums_home_close(&sched->base);
+	/* First: its home is read by way of it. */
 	WRITE_ONCE(current->ums, NULL);
+	ums_home_close(&sched->base);
 	kfree_rcu(sched, rcu);
 	ums_process_put(proc);
 }

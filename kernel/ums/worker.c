@@ -239,8 +239,9 @@ void ums_worker_ready(struct ums_worker *worker, u64 position, u64 now)
 static void ums_worker_release(struct ums_worker *worker)
 {
 	current->flags &= ~PF_UMS_WORKER;
-	ums_home_close(&worker->base);
+	/* First: its home is read by way of it. */
 	WRITE_ONCE(current->ums, NULL);
+	ums_home_close(&worker->base);
 	clear_thread_flag(TIF_UMS);
 	kfree_rcu(worker, rcu);
 }
@@ -266,9 +267,9 @@ void ums_worker_exit(struct ums_worker *worker, bool exited, int status)
 	sched = ums_worker_cut(worker);
 	worker->exit_status = status;
 	WRITE_ONCE(worker->slot->exit_status, status);
-	ums_worker_set_state(worker, exited ? UMS_STATE_EXITED : UMS_STATE_NONE, now);
 	/* Nobody is to switch to a context that was saved there, or by its word to another. */
 	memset(worker->slot->context, 0, sizeof(worker->slot->context));
+	ums_worker_set_state(worker, exited ? UMS_STATE_EXITED : UMS_STATE_NONE, now);
 	raw_spin_unlock_irq(&worker->lock);
 
 	ums_delay();
@@ -445,7 +446,6 @@ void ums_exit_to_user_mode(void)
 	struct ums_worker *worker = ums_worker_of(current);
 	struct task_struct *next = NULL;
 
-	clear_thread_flag(TIF_UMS);
 	/*
 	 * Files and mounts that it was the last to use, for example: nobody is to wait
 	 * for those until a scheduler executes it.
@@ -453,6 +453,7 @@ void ums_exit_to_user_mode(void)
 	if (task_work_pending(current))
 		task_work_run();
 
+	clear_thread_flag(TIF_UMS);
 	/* Pairs with ums_worker_ask(): @preempt is written before the flag. */
 	smp_mb__after_atomic();
 	if (current->ums && current->ums->home) {
