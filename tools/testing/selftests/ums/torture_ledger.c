@@ -196,8 +196,9 @@ struct ledger *ledger_pop(struct scheduler *s, unsigned int list, __u64 id)
 			 l->holder - 1);
 	if (owed(l) != 1)
 		violated(l, "published twice: %d publications owed", owed(l));
-	if (!closing(list) && (LOAD(slot->id) != id ||
-			       LOAD(slot->state) != UMS_STATE_READY))
+	/* In this order: it may be released by its list at any moment. */
+	if ((LOAD(slot->id) != id || LOAD(slot->state) != UMS_STATE_READY) &&
+	    !closing(list))
 		violated(l, "popped, but its slot has id %llx, state %u", slot->id,
 			 slot->state);
 	if (l->executes != l->events)
