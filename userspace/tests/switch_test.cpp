@@ -354,11 +354,12 @@ TEST(Switch, AfterTheListWasClosed)
 	auto list = std::make_unique<ums::completion_list>(1);
 	std::atomic<bool> closed{false};
 	std::error_code yielded, switched;
+	const test::pipe pipe;
 	ums::worker w(*list, may_switch, [&] {
 		ums::this_worker::yield();
 		while (!closed)
 			;
-		usleep(1000); // from where it comes back as an ordinary thread
+		pipe.take(); // from where it comes back as an ordinary thread
 		yielded = error_of([] { ums::this_worker::yield(); });
 		switched = error_of([] { ums::this_worker::switch_to(ums::worker_id{5ULL << 32}); });
 	});
@@ -373,6 +374,7 @@ TEST(Switch, AfterTheListWasClosed)
 		});
 		EXPECT_EQ(run(me, *list, id).reason, reason::blocked);
 	}
+	pipe.give();
 	w.join();
 	EXPECT_EQ(yielded, std::errc::operation_not_permitted);
 	EXPECT_TRUE(switched);
