@@ -11,6 +11,7 @@
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 
 #define USER	65534
 
@@ -298,6 +299,84 @@ TEST_F(authority, running_worker)
 	ASSERT_EQ(0, pthread_join(t, &ret));
 	EXPECT_EQ(-EACCES, (long)ret);
 	EXPECT_EQ(1, w.result);
+}
+
+/*
+ * A switch in user mode is an act as well: of the worker on whose thread it is, on the one
+ * whose context calls there. In a process of its own, which is killed for it.
+ */
+struct switches {
+	struct sched s;
+	struct list l;
+	struct worker from, to;
+	long (*change)(void);	/* of the first worker */
+};
+
+static void calls_when_switched_to(struct worker *w)
+{
+	struct switches *x = w->arg;
+
+	worker_switch_out(w, &x->s, 0);
+	getppid();
+	w->stage = 1;
+}
+
+static void changes_and_switches(struct worker *w)
+{
+	struct switches *x = w->arg;
+
+	if (x->change())
+		_exit(3);
+	worker_switch_to(w, &x->to);
+}
+
+/* Executes until something else than a block for a page. */
+static long run_on(struct switches *x, __u64 id)
+{
+	long ret = sched_run(&x->s, id, 0);
+
+	while (!ret && x->s.reason == UMS_UPCALL_BLOCKED)
+		ret = sched_run(&x->s, list_pop_wait(&x->l), 0);
+	return ret;
+}
+
+/* The wait status. */
+static int switch_in_child(long (*change)(void))
+{
+	static struct switches x;
+	__u64 from, to;
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (pid)
+		return waitpid(pid, &status, 0) == pid ? status : -1;
+	memset(&x, 0, sizeof(x));
+	x.change = change;
+	x.from.flags = UMS_WORKER_USER_SWITCH;
+	x.to.flags = UMS_WORKER_USER_SWITCH;
+	if (list_open(&x.l, 2) || sched_enter_switching(&x.s))
+		_exit(2);
+	to = worker_start_pop(&x.to, &x.l, calls_when_switched_to, &x);
+	if (!to || run_on(&x, to) || x.s.reason != UMS_UPCALL_YIELDED)
+		_exit(2);
+	/* This call has taken the scheduler home, which leaves it EMPTY. */
+	from = worker_start_pop(&x.from, &x.l, changes_and_switches, &x);
+	if (!from || slot_state(&x.l, to) != UMS_STATE_EMPTY)
+		_exit(2);
+	if (run_on(&x, from) || x.s.reason != UMS_UPCALL_EXITED || x.s.worker != to)
+		_exit(4);
+	_exit(!x.to.stage);
+}
+
+TEST_F(authority, switch_in_user_mode)
+{
+	UMS_REQUIRE_SWITCH();
+	EXPECT_EQ(0, switch_in_child(change_nothing));
+	EXPECT_EQ(0, switch_in_child(become_again));
+	EXPECT_EQ(SIGSEGV, switch_in_child(become_user) & 0x7f);
+	EXPECT_EQ(SIGSEGV, switch_in_child(drop_capabilities) & 0x7f);
+	EXPECT_EQ(SIGSEGV, switch_in_child(confine) & 0x7f);
 }
 
 TEST_HARNESS_MAIN
