@@ -5,6 +5,9 @@
  */
 #include "ums_test.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -614,6 +617,91 @@ TEST_F(handoff, signal_while_saved)
 	EXPECT_EQ(self->w[0].tid, handled_by);
 	EXPECT_EQ(0, list_slot(&self->l, self->id[0])->attention);
 	RESUME_TO_END(self, 0);
+}
+
+/*
+ * A thread that waits in the entry of a call, which it has left to another, makes its own
+ * there under the filter that has been put on it meanwhile.
+ */
+static long refuse_getpriority(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpriority, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { .len = ARRAY_SIZE(code), .filter = code };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return -errno;
+	return ums_ret(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+			       SECCOMP_FILTER_FLAG_TSYNC, &prog));
+}
+
+static void asks_priority(struct worker *w)
+{
+	worker_switch_out(w, sched, 0);
+	w->result = ums_ret(syscall(SYS_getpriority, PRIO_PROCESS, 0));
+	worker_switch_out(w, sched, 0);
+}
+
+enum filtered { REFUSED, ALLOWED, NOT_IN_PLACE, BROKEN };
+
+static enum filtered filter_who_waits(void)
+{
+	struct worker w[2] = {};
+	struct ums_info before, after;
+	struct sched s;
+	struct list l;
+	__u64 id[2];
+	int i;
+
+	sched = &s;
+	if (lock_memory() || pipe(w[0].fd) || list_open(&l, 2) || sched_enter_switching(&s))
+		return BROKEN;
+	for (i = 0; i < 2; i++) {
+		w[i].flags = UMS_WORKER_USER_SWITCH;
+		id[i] = worker_start_pop(&w[i], &l, i ? asks_priority : reads, w);
+		if (!id[i])
+			return BROKEN;
+	}
+	for (i = 0; i < 2; i++)
+		if (sched_run(&s, id[i], 0) || s.reason != UMS_UPCALL_YIELDED)
+			return BROKEN;
+	/* On the thread of the second one, if nothing has taken the scheduler home. */
+	if (sched_resume(&s, &w[0]) || s.reason != UMS_UPCALL_BLOCKED || s.worker != id[0])
+		return BROKEN;
+	if (ums_query(UMS_QUERY_WORKER, id[1], &before, sizeof(before)) || refuse_getpriority())
+		return BROKEN;
+	if (sched_resume(&s, &w[1]) || s.reason != UMS_UPCALL_YIELDED || s.worker != id[1])
+		return BROKEN;
+	if (ums_query(UMS_QUERY_WORKER, id[1], &after, sizeof(after)))
+		return BROKEN;
+	if (w[1].result != -EPERM)
+		return ALLOWED;
+	return after.in_place == before.in_place + 1 ? REFUSED : NOT_IN_PLACE;
+}
+
+TEST(filter_in_place)
+{
+	int i, status = -1;
+	pid_t pid;
+
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	/* A preemption in between, and it waits elsewhere, or calls by itself. */
+	for (i = 0; i < 50; i++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		/* The filter stays. */
+		if (!pid)
+			_exit(filter_who_waits());
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		if (status != NOT_IN_PLACE << 8)
+			break;
+	}
+	EXPECT_EQ(REFUSED << 8, status);
 }
 
 /*
