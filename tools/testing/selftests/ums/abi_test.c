@@ -104,6 +104,7 @@ TEST(probe)
 	EXPECT_EQ(UMS_FEATURE_SLICE, abi.features & UMS_FEATURE_SLICE);
 	EXPECT_EQ(UMS_FEATURE_PREEMPT, abi.features & UMS_FEATURE_PREEMPT);
 	EXPECT_EQ(UMS_FEATURE_NO_UPCALL, abi.features & UMS_FEATURE_NO_UPCALL);
+	EXPECT_EQ(cpu_can_switch(), !!(abi.features & UMS_FEATURE_USER_SWITCH));
 	EXPECT_EQ(UMS_MAX_WORKERS, abi.max_workers);
 	EXPECT_EQ(UMS_MAX_LISTS, abi.max_lists);
 }
