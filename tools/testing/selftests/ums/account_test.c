@@ -5,6 +5,7 @@
  * of it (utilization clamps, pressure), in the kernel log.
  */
 #include "ums_test.h"
+#include "cgroup2.h"
 
 #include <sched.h>
 #include <sys/mount.h>
@@ -49,6 +50,7 @@ static int pin(int cpu)
 struct pair {
 	bool clamp;
 	int nice[2];		/* of the scheduler, of the worker */
+	struct cgroup *group[2];	/* likewise, or NULL */
 	int error;
 	struct worker w;
 };
@@ -56,6 +58,8 @@ struct pair {
 static int become(struct pair *p, int who)
 {
 	if (pin(0) || setpriority(PRIO_PROCESS, 0, p->nice[who]))
+		return -1;
+	if (p->group[who] && cgroup_write(p->group[who], "cgroup.threads", "0"))
 		return -1;
 	return p->clamp ? set_clamp(who ? 700 : 100, who ? 1000 : 300) : 0;
 }
@@ -135,6 +139,48 @@ TEST(load)
 	EXPECT_TRUE(WAIT_FOR(load_of_cpu_0() == 0)) {
 		TH_LOG("the load stays %ld", load_of_cpu_0());
 	}
+}
+
+/* In two groups, of which each has a runqueue of its own. */
+TEST(task_groups)
+{
+	struct cgroup root, g, first, second;
+	struct pair p = { .group = { &first, &second } };
+
+	UMS_REQUIRE();
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs a CPU to look from");
+	if (!cgroup_controller("cpu"))
+		SKIP(return, "no cpu controller in cgroup v2");
+	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
+	ASSERT_EQ(0, pin(1));
+	if (load_of_cpu_0() < 0)
+		SKIP(return, "the kernel does not show the load");
+	snprintf(root.path, sizeof(root.path), "%s", cgroup_root());
+	if (cgroup_make(&g, NULL, "ums-account") == -EEXIST) {
+		/* Of a run that failed. */
+		cgroup_make(&first, &g, "scheduler");
+		cgroup_make(&second, &g, "worker");
+		ASSERT_TRUE(cgroup_remove(&first) && cgroup_remove(&second));
+	}
+	ASSERT_EQ(0, cgroup_make(&first, &g, "scheduler"));
+	ASSERT_EQ(0, cgroup_make(&second, &g, "worker"));
+	ASSERT_EQ(0, cgroup_write(&first, "cgroup.type", "threaded"));
+	ASSERT_EQ(0, cgroup_write(&second, "cgroup.type", "threaded"));
+	ASSERT_EQ(0, cgroup_write(&g, "cgroup.procs", "0"));
+	ASSERT_EQ(0, cgroup_write(&g, "cgroup.subtree_control", "+cpu"));
+
+	ASSERT_TRUE(WAIT_FOR(load_of_cpu_0() == 0));
+	EXPECT_EQ(0, take_turns(&p));
+	EXPECT_TRUE(WAIT_FOR(load_of_cpu_0() == 0)) {
+		TH_LOG("the load stays %ld", load_of_cpu_0());
+	}
+
+	/* The whole process leaves, so that the groups can go. */
+	ASSERT_EQ(0, cgroup_write(&root, "cgroup.procs", "0"));
+	EXPECT_TRUE(cgroup_remove(&first));
+	EXPECT_TRUE(cgroup_remove(&second));
+	EXPECT_TRUE(cgroup_remove(&g));
 }
 
 TEST(utilization_clamps)
