@@ -720,7 +720,33 @@ static void yields(struct worker *w)
 	ums_yield(0, 0);
 }
 
-enum forgery { NOTHING, GARBAGE, ZERO_PAGE, HELD_WORKER, PLAIN_THREAD, ENDED_WORKER, FORGERIES };
+/* Another scheduler, which waits for the worker that it runs: vacant, but not for us. */
+static void sleeps_silently(struct worker *w)
+{
+	list_slot(w->list, w->id)->no_upcall = 1;
+	STORE(*(unsigned long *)w->arg, ((struct sched *)w->result)->tp);
+	pause();
+}
+
+static void *runs_another(void *arg)
+{
+	static struct worker w;
+	static struct sched s;
+	static struct list l;
+	__u64 id;
+
+	if (list_open(&l, 1) || sched_enter_switching(&s))
+		_exit(2);
+	w.result = (long)&s;
+	id = worker_start_pop(&w, &l, sleeps_silently, arg);
+	while (id && !sched_run(&s, id, 0) && s.reason == UMS_UPCALL_BLOCKED)
+		id = list_pop_wait(&l);
+	_exit(2);
+}
+
+enum forgery {
+	NOTHING, GARBAGE, ZERO_PAGE, HELD_WORKER, PLAIN_THREAD, ENDED_WORKER, SCHEDULER, FORGERIES
+};
 
 static unsigned long forge(enum forgery how, struct worker *held, struct worker *ended)
 {
@@ -741,6 +767,10 @@ static unsigned long forge(enum forgery how, struct worker *held, struct worker 
 		return tp;
 	case ENDED_WORKER:
 		return ended->tp;
+	case SCHEDULER:
+		if (thread_start(&t, runs_another, &tp) || !WAIT_FOR(LOAD(tp)))
+			_exit(2);
+		return tp;
 	default:
 		return (unsigned long)__builtin_thread_pointer();
 	}
@@ -757,9 +787,13 @@ static void call_as(unsigned long tp)
 		     : "rcx", "r11", "memory");
 }
 
+/* On a page that is there to be had, and back. */
 static void fault_as(unsigned long tp)
 {
-	asm volatile("wrfsbase %0; movb $0, 0x123" :: "r" (tp) : "memory");
+	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	asm volatile("wrfsbase %0; movb $0, (%2); wrfsbase %1"
+		     :: "r" (tp), "r" (__builtin_thread_pointer()), "r" (page) : "memory");
 }
 
 static unsigned long forged_tp;
@@ -769,6 +803,23 @@ static void forges(struct worker *w)
 {
 	forged_act(forged_tp);
 	w->stage = 1;
+}
+
+/*
+ * The kernel kills who forges, whatever its handler. That runs where it has taken the
+ * registers of another thread for good, which are such that they fault.
+ */
+static void not_killed(int sig)
+{
+	_exit(3);
+}
+
+static bool handles_faults(void)
+{
+	struct sigaction sa = { .sa_handler = not_killed, .sa_flags = SA_ONSTACK };
+	stack_t st = { .ss_sp = malloc(16384), .ss_size = 16384 };
+
+	return !sigaction(SIGSEGV, &sa, NULL) && !sigaltstack(&st, NULL);
 }
 
 static int forge_in_child(enum forgery how, bool by_worker, void (*act)(unsigned long tp))
@@ -785,7 +836,7 @@ static int forge_in_child(enum forgery how, bool by_worker, void (*act)(unsigned
 	pid = fork();
 	if (pid > 0)
 		return waitpid(pid, &status, 0) == pid ? status : -1;
-	if (pid || list_open(&l, 4) || sched_enter_switching(&s))
+	if (pid || list_open(&l, 4) || !handles_faults() || sched_enter_switching(&s))
 		_exit(2);
 	if (!worker_start_pop(&held, &l, yields, NULL))
 		_exit(2);
@@ -811,6 +862,7 @@ TEST(forged)
 	for (by = 0; by < 2; by++) {
 		/* What is done by those that are killed works without a forgery. */
 		EXPECT_EQ(0, forge_in_child(NOTHING, by, call_as));
+		EXPECT_EQ(0, forge_in_child(NOTHING, by, fault_as));
 		for (how = GARBAGE; how < FORGERIES; how++) {
 			EXPECT_EQ(SIGSEGV, forge_in_child(how, by, call_as) & 0x7f)
 				TH_LOG("%d by %d", how, by);
