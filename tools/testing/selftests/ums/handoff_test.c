@@ -872,4 +872,69 @@ TEST(forged)
 	}
 }
 
+/* Two workers that run go for each other at the same time. */
+struct duel {
+	struct list l;
+	struct worker w[2];
+	__u64 id[2];
+	int ready;
+};
+
+static void duels(struct worker *w)
+{
+	struct duel *d = w->arg;
+
+	INC(d->ready);
+	SPIN_FOR(LOAD(d->ready) == 2);
+	call_as(d->w[w == &d->w[0]].tp);
+}
+
+static void *runs_second(void *arg)
+{
+	struct duel *d = arg;
+	struct sched s;
+
+	if (!sched_enter(&s))
+		worker_run_to_end(&s, &d->l, d->id[1]);
+	return NULL;
+}
+
+static void duel(void)
+{
+	static struct duel d;
+	struct sched s;
+	pthread_t t;
+	int i;
+
+	if (list_open(&d.l, 2) || sched_enter(&s))
+		_exit(2);
+	for (i = 0; i < 2; i++) {
+		d.w[i].flags = UMS_WORKER_USER_SWITCH;
+		d.id[i] = worker_start_pop(&d.w[i], &d.l, duels, &d);
+	}
+	if (thread_start(&t, runs_second, &d))
+		_exit(2);
+	worker_run_to_end(&s, &d.l, d.id[0]);
+	_exit(3);
+}
+
+TEST(forged_at_once)
+{
+	int i, status;
+	pid_t pid;
+
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	for (i = 0; i < 50; i++) {
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			duel();
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		ASSERT_EQ(SIGSEGV, status & 0x7f);
+	}
+}
+
 TEST_HARNESS_MAIN
