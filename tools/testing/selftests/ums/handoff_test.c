@@ -7,10 +7,12 @@
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/rseq.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 
@@ -470,6 +472,53 @@ TEST_F(handoff, vector_registers_across_faults)
 	EXPECT_LT(900, info[0].handoffs + info[1].handoffs);
 	RESUME_TO_END(self, 0);
 	RESUME_TO_END(self, 1);
+}
+
+static int pin(pid_t tid, int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(tid, sizeof(set), &set);
+}
+
+#define MOVES	20
+
+static void looks_where(struct worker *w)
+{
+	struct rseq *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
+	unsigned int cpu, is;
+
+	for (w->stage = 0; w->stage < MOVES; w->stage++) {
+		worker_switch_out(w, sched, 0);
+		getppid();
+		cpu = LOAD(area->cpu_id);
+		/* The C library would look into that area, too. */
+		if (!syscall(SYS_getcpu, &is, NULL, NULL) && is == (w->stage + 1) % 2U &&
+		    cpu == is)
+			w->result++;
+	}
+	worker_switch_out(w, sched, 0);
+}
+
+/* Moved while it is EMPTY, it finds where it is in its rseq area after the first call. */
+TEST_F(handoff, moved_while_saved)
+{
+	int i;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "needs two CPUs");
+	START(self, 0, looks_where);
+	ASSERT_EQ(0, pin(self->w[0].tid, 0));
+	RUN_TO_SWITCH(self, 0);
+	for (i = 0; i < MOVES; i++) {
+		ASSERT_EQ(0, pin(self->w[0].tid, (i + 1) % 2));
+		ASSERT_EQ(UMS_STATE_EMPTY, STATE(self, 0));
+		RESUME_TO_SWITCH(self, 0);
+	}
+	EXPECT_EQ(MOVES, self->w[0].result);
+	RESUME_TO_END(self, 0);
 }
 
 static void spins_away(struct worker *w)
