@@ -542,36 +542,57 @@ static int tid_address_away(struct worker *w)
 	return syscall(SYS_set_tid_address, &cleared) != w->tid;
 }
 
+/* A ring with one entry, to be submitted. */
+struct ring {
+	int fd;
+	int *cq_tail;
+	struct io_uring_cqe *cqes;
+};
+
+static int ring_open(struct ring *r, unsigned int flags, const struct io_uring_sqe *sqe)
+{
+	struct io_uring_params p = { .flags = flags };
+	struct io_uring_sqe *sqes;
+	int *sq, *cq;
+
+	r->fd = syscall(SYS_io_uring_setup, 4, &p);
+	if (r->fd < 0)
+		return -errno;
+	sq = mmap(NULL, p.sq_off.array + p.sq_entries * sizeof(int), PROT_READ | PROT_WRITE,
+		  MAP_SHARED, r->fd, IORING_OFF_SQ_RING);
+	cq = mmap(NULL, p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe),
+		  PROT_READ | PROT_WRITE, MAP_SHARED, r->fd, IORING_OFF_CQ_RING);
+	sqes = mmap(NULL, p.sq_entries * sizeof(*sqes), PROT_READ | PROT_WRITE, MAP_SHARED,
+		    r->fd, IORING_OFF_SQES);
+	if (sq == MAP_FAILED || cq == MAP_FAILED || sqes == MAP_FAILED)
+		return -ENOMEM;
+	*sqes = *sqe;
+	sq[p.sq_off.array / sizeof(int)] = 0;
+	STORE(sq[p.sq_off.tail / sizeof(int)], 1);
+	r->cq_tail = &cq[p.cq_off.tail / sizeof(int)];
+	r->cqes = (struct io_uring_cqe *)((char *)cq + p.cq_off.cqes);
+	return 0;
+}
+
+static int ring_enter(struct ring *r, unsigned int wait)
+{
+	return syscall(SYS_io_uring_enter, r->fd, 1, wait, IORING_ENTER_GETEVENTS, NULL, 0);
+}
+
 /* A ring whose only submitter is the thread that has made it. */
 static int uring_away(struct worker *w)
 {
-	struct io_uring_params p = { .flags = IORING_SETUP_SINGLE_ISSUER };
-	struct io_uring_sqe *sqes;
-	int fd, *sq, *cq;
+	struct io_uring_sqe sqe = { .opcode = IORING_OP_NOP, .user_data = w->tid };
+	struct ring r;
 
-	fd = syscall(SYS_io_uring_setup, 4, &p);
-	if (fd < 0)
+	if (ring_open(&r, IORING_SETUP_SINGLE_ISSUER, &sqe))
 		return 1;
-	sq = mmap(NULL, p.sq_off.array + p.sq_entries * sizeof(int), PROT_READ | PROT_WRITE,
-		  MAP_SHARED, fd, IORING_OFF_SQ_RING);
-	cq = mmap(NULL, p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe),
-		  PROT_READ | PROT_WRITE, MAP_SHARED, fd, IORING_OFF_CQ_RING);
-	sqes = mmap(NULL, p.sq_entries * sizeof(*sqes), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		    IORING_OFF_SQES);
-	if (sq == MAP_FAILED || cq == MAP_FAILED || sqes == MAP_FAILED)
-		return 2;
-	memset(sqes, 0, sizeof(*sqes));
-	sqes->opcode = IORING_OP_NOP;
-	sqes->user_data = w->tid;
-	sq[p.sq_off.array / sizeof(int)] = 0;
-	STORE(sq[p.sq_off.tail / sizeof(int)], 1);
 	worker_switch_to(w, pair_other(w));
-	if (syscall(SYS_io_uring_enter, fd, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) != 1)
+	if (ring_enter(&r, 1) != 1)
+		return 2;
+	if (LOAD(*r.cq_tail) != 1 || r.cqes->user_data != (__u64)w->tid)
 		return 3;
-	if (LOAD(cq[p.cq_off.tail / sizeof(int)]) != 1 ||
-	    ((struct io_uring_cqe *)((char *)cq + p.cq_off.cqes))->user_data != (__u64)w->tid)
-		return 4;
-	return close(fd) ? 5 : 0;
+	return close(r.fd) ? 4 : 0;
 }
 
 static void *serves_faults(void *arg)
@@ -655,6 +676,52 @@ TEST(calls)
 		EXPECT_EQ(0, status)
 			TH_LOG("act %u", i);
 	}
+}
+
+static struct ring rings[PAIR];
+
+static void submits_read(struct worker *w)
+{
+	struct pair *p = w->arg;
+	struct ring *r = &rings[w - p->w];
+	struct io_uring_sqe sqe = { .opcode = IORING_OP_READ };
+	static char c[PAIR];
+
+	sqe.addr = (unsigned long)&c[w - p->w];
+	sqe.len = 1;
+	if (pipe(w->fd))
+		_exit(3);
+	sqe.fd = w->fd[0];
+	if (ring_open(r, 0, &sqe) || ring_enter(r, 0) != 1 || LOAD(*r->cq_tail))
+		_exit(4);
+	worker_switch_out(w, sched, 0);
+	w->result = r->cqes->res;
+}
+
+/* The thread does what the ring wants of it, without its context, and sleeps again. */
+static int completes_while_saved(struct pair *p)
+{
+	int i;
+
+	for (i = 0; i < PAIR; i++) {
+		if (write(p->w[i].fd[1], "x", 1) != 1 || !WAIT_FOR(LOAD(*rings[i].cq_tail)))
+			return 5;
+		if (!WAIT_FOR(thread_state(getpid(), p->w[i].tid) == 'S'))
+			return 6;
+		if (slot_state(&p->l, p->id[i]) != UMS_STATE_EMPTY)
+			return 7;
+	}
+	for (i = 0; i < PAIR; i++)
+		if (pair_resume(p, i) || p->s.reason != UMS_UPCALL_EXITED || p->w[i].result != 1)
+			return 8;
+	return 50;
+}
+
+TEST(work_while_saved)
+{
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	EXPECT_EQ(50, in_child(submits_read, completes_while_saved));
 }
 
 /* Who may have contexts, and who not. */
