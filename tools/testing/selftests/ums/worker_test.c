@@ -476,6 +476,66 @@ TEST(user_part_of_slot)
 	EXPECT_EQ(~0ULL, list_slot(&l, id)->user_data);
 }
 
+/*
+ * What was saved in the context of a slot is not there for the next worker, nor for those
+ * who might switch to this one: by whatever way it goes.
+ */
+static void set_context(struct list *l, __u64 id)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(l->slots->context); i++)
+		list_slot(l, id)->context[i] = id + i;
+}
+
+static bool context_is_reset(struct list *l, __u64 id)
+{
+	struct ums_slot none = {};
+
+	return !memcmp(list_slot(l, id)->context, none.context, sizeof(none.context));
+}
+
+static void leaves_context(struct worker *w)
+{
+	set_context(w->list, w->id);
+	if (w->arg)
+		ums_detach(0);
+	if (w->result)
+		ums_yield(0, 0);
+}
+
+TEST(context_of_slot)
+{
+	struct worker ends = {}, detaches = {}, parks = { .result = 1 };
+	struct sched s;
+	struct list l;
+	__u64 id;
+
+	UMS_REQUIRE();
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&l, 2));
+	ASSERT_EQ(0, sched_enter(&s));
+	id = worker_start_pop(&ends, &l, leaves_context, NULL);
+	EXPECT_TRUE(context_is_reset(&l, id));
+	ASSERT_EQ(0, sched_run(&s, id, 0));
+	ASSERT_EVENT(&s, UMS_UPCALL_EXITED, id, 0);
+	EXPECT_TRUE(context_is_reset(&l, id));
+
+	id = worker_start_pop(&detaches, &l, leaves_context, &l);
+	ASSERT_EQ(0, sched_run(&s, id, 0));
+	ASSERT_EVENT(&s, UMS_UPCALL_DETACHED, id, 0);
+	EXPECT_TRUE(context_is_reset(&l, id));
+
+	id = worker_start_pop(&parks, &l, leaves_context, NULL);
+	ASSERT_EQ(0, sched_run(&s, id, 0));
+	ASSERT_EVENT(&s, UMS_UPCALL_YIELDED, id, 0);
+	EXPECT_EQ(id, list_slot(&l, id)->context[0]);
+	/* An ordinary thread then, once it has noticed. */
+	ASSERT_EQ(0, close(l.fd));
+	ASSERT_EQ(0, pthread_join(parks.thread, NULL));
+	EXPECT_TRUE(context_is_reset(&l, id));
+}
+
 /* The main thread of a process can be a worker as well. */
 static void *schedules(void *arg)
 {
