@@ -277,6 +277,7 @@ static struct {
 	pid_t tid;
 	void *addr;
 	unsigned long ip;
+	unsigned long trap;
 } caught;
 
 static void catches(int sig, siginfo_t *info, void *arg)
@@ -287,11 +288,14 @@ static void catches(int sig, siginfo_t *info, void *arg)
 	caught.tid = self_tid();
 	caught.addr = info->si_addr;
 	caught.ip = uc->uc_mcontext.gregs[REG_RIP];
+	caught.trap = uc->uc_mcontext.gregs[REG_TRAPNO];
 	if (sig != SIGTRAP)
 		uc->uc_mcontext.gregs[REG_RIP] = uc->uc_mcontext.gregs[REG_RCX];
 }
 
 static const int faults[] = { SIGSEGV, SIGILL, SIGFPE, SIGTRAP };
+/* Page fault, invalid opcode, divide error, breakpoint. */
+static const unsigned long traps[] = { 14, 6, 0, 3 };
 
 static void faults_away(struct worker *w)
 {
@@ -323,7 +327,7 @@ TEST_F(handoff, exceptions)
 	for (i = 0; i < ARRAY_SIZE(faults); i++) {
 		memset(&self->w[0], 0, sizeof(self->w[0]));
 		memset(&self->w[1], 0, sizeof(self->w[1]));
-		memset(&caught, 0, sizeof(caught));
+		memset(&caught, 0xff, sizeof(caught));
 		ASSERT_EQ(0, sigaction(faults[i], &sa, NULL));
 		self->w[0].stage = i;
 		START(self, 0, faults_away);
@@ -334,6 +338,7 @@ TEST_F(handoff, exceptions)
 		EXPECT_EQ(1, self->w[0].result);
 		EXPECT_EQ(faults[i], caught.sig);
 		EXPECT_EQ(self->w[0].tid, caught.tid);
+		EXPECT_EQ(traps[i], caught.trap);
 		if (faults[i] == SIGSEGV) {
 			EXPECT_EQ((void *)0x123, caught.addr);
 		} else if (faults[i] != SIGTRAP) {
