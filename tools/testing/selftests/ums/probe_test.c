@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 
@@ -20,6 +21,8 @@
 #define WORKERS		40
 #define EVENTS		"/sys/kernel/tracing/uprobe_events"
 #define ENABLE		"/sys/kernel/tracing/events/ums_test/probed/enable"
+/* A trace of its own, so that no other tracing is disturbed. */
+#define INSTANCE	"/sys/kernel/tracing/instances/ums_probe"
 
 /* Reads a word. The kernel executes a copy of its first instruction elsewhere. */
 int probed(const int *word);
@@ -117,6 +120,8 @@ FIXTURE_SETUP(probe)
 
 FIXTURE_TEARDOWN_PARENT(probe)
 {
+	write_text(INSTANCE "/events/ums_test/probed/enable", "0");
+	rmdir(INSTANCE);
 	write_text(ENABLE, "0");
 	append(EVENTS, "-:ums_test/probed\n");
 }
@@ -220,6 +225,125 @@ TEST_F(probe, keeps_no_slot)
 		EXPECT_EQ(0, worker_run_to_end(&self->s, &self->l, id[i]));
 		EXPECT_EQ(0, self->w[i].result);
 	}
+}
+
+/*
+ * A context on the thread of another worker: it is its own that hits the probe, once, and
+ * executes the instruction.
+ */
+#define ROUNDS	20
+
+static struct sched *sched;
+
+static void reads_words(struct worker *w)
+{
+	int i;
+
+	for (i = 0; i < ROUNDS; i++) {
+		worker_switch_out(w, sched, 0);
+		w->result += probed(w->arg);
+	}
+	worker_switch_out(w, sched, 0);
+}
+
+static void lends_thread(struct worker *w)
+{
+	for (;;)
+		worker_switch_out(w, sched, 0);
+}
+
+/* With any block for a page of the program. */
+static int resume(struct sched *s, struct list *l, struct worker *w)
+{
+	int ret = sched_resume(s, w);
+
+	while (!ret && s->reason == UMS_UPCALL_BLOCKED)
+		ret = sched_run(s, list_pop_wait(l), 0);
+	return ret ?: s->reason != UMS_UPCALL_YIELDED;
+}
+
+static int start_switching(struct sched *s, struct list *l, struct worker *w,
+			   void (*fn)(struct worker *w), void *arg)
+{
+	int ret;
+
+	w->flags = UMS_WORKER_USER_SWITCH;
+	ret = sched_run(s, worker_start_pop(w, l, fn, arg), 0);
+	while (!ret && s->reason == UMS_UPCALL_BLOCKED)
+		ret = sched_run(s, list_pop_wait(l), 0);
+	return ret ?: s->reason != UMS_UPCALL_YIELDED;
+}
+
+/* How often @tid, or with 0 anybody, has hit it, in this test. */
+static int hits(pid_t tid)
+{
+	static char text[1 << 18];
+	char who[32], *line, *save;
+	int n = 0;
+
+	snprintf(who, sizeof(who), "-%d ", tid);
+	if (read_text(INSTANCE "/trace", text, sizeof(text)) < 0)
+		return -1;
+	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		n += *line != '#' && strstr(line, " probed: ") && (!tid || strstr(line, who));
+	return n;
+}
+
+#define BECOME_SWITCHING() do {						\
+	UMS_REQUIRE_SWITCH();						\
+	ASSERT_EQ(0, sched_exit(&self->s));				\
+	ASSERT_EQ(0, sched_enter_switching(&self->s));			\
+	sched = &self->s;						\
+	ASSERT_EQ(0, mkdir(INSTANCE, 0700));				\
+	ASSERT_EQ(0, write_text(INSTANCE "/events/ums_test/probed/enable", "1")); \
+} while (0)
+
+TEST_F(probe, away_from_home)
+{
+	struct worker *w = self->w;
+	int word = 3, i;
+
+	BECOME_SWITCHING();
+	ASSERT_EQ(0, start_switching(&self->s, &self->l, &w[0], reads_words, &word));
+	ASSERT_EQ(0, start_switching(&self->s, &self->l, &w[1], lends_thread, NULL));
+	for (i = 0; i < ROUNDS; i++) {
+		ASSERT_EQ(0, resume(&self->s, &self->l, &w[1]));
+		ASSERT_EQ(0, resume(&self->s, &self->l, &w[0]));
+		EXPECT_EQ(word * (i + 1), w[0].result);
+	}
+	EXPECT_EQ(ROUNDS, hits(w[0].tid));
+	EXPECT_EQ(ROUNDS, hits(0));
+}
+
+/* And sleeps in it, for a page. */
+TEST_F(probe, sleeps_away_from_home)
+{
+	struct pollfd p = { .fd = self->uffd, .events = POLLIN };
+	struct worker *w = self->w;
+	__u64 id;
+
+	BECOME_SWITCHING();
+	ASSERT_EQ(0, start_switching(&self->s, &self->l, &w[0], reads_words, self->mem));
+	ASSERT_EQ(0, start_switching(&self->s, &self->l, &w[1], lends_thread, NULL));
+	id = w[0].id;
+	w[0].result = 1;
+	ASSERT_EQ(0, resume(&self->s, &self->l, &w[1]));
+	ASSERT_EQ(0, sched_resume(&self->s, &w[0]));
+	ASSERT_EVENT(&self->s, UMS_UPCALL_BLOCKED, id, UMS_CAUSE_FAULT);
+	while (poll(&p, 1, 100) != 1) {
+		/* For a page of the program, before. */
+		ASSERT_EQ(id, list_pop_wait(&self->l));
+		ASSERT_EQ(0, sched_run(&self->s, id, 0));
+		ASSERT_EVENT(&self->s, UMS_UPCALL_BLOCKED, id, UMS_CAUSE_FAULT);
+	}
+	EXPECT_EQ(1, LOAD(w[0].result));
+	ASSERT_EQ(0, give_page(self->uffd, &w[0], self->page));
+	ASSERT_EQ(id, list_pop_wait(&self->l));
+	ASSERT_EQ(0, sched_run(&self->s, id, 0));
+	ASSERT_EVENT(&self->s, UMS_UPCALL_YIELDED, id, 0);
+	EXPECT_EQ(1, w[0].result);
+	EXPECT_EQ(1, hits(w[0].tid));
+	EXPECT_EQ(1, hits(0));
 }
 
 TEST_HARNESS_MAIN
