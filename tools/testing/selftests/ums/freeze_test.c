@@ -519,6 +519,7 @@ struct executor {
 	pid_t tid;
 	int asked, done;
 	int ret;
+	bool switching;		/* in user mode, to a worker that is EMPTY */
 	__u64 id;
 };
 
@@ -528,12 +529,15 @@ static void *executes_one(void *arg)
 	int seen = 0;
 
 	STORE(x->tid, self_tid());
-	x->ret = sched_enter(&x->s);
+	x->ret = x->switching ? sched_enter_switching(&x->s) : sched_enter(&x->s);
 	while (!x->ret) {
 		if (!WAIT_FOR(LOAD(x->asked) > seen))
 			break;
 		seen++;
-		x->ret = sched_run(&x->s, x->id, 0);
+		if (slot_state(&x->l, x->id) == UMS_STATE_EMPTY)
+			x->ret = sched_resume(&x->s, &x->w);
+		else
+			x->ret = sched_run(&x->s, x->id, 0);
 		STORE(x->done, seen);
 	}
 	return NULL;
@@ -690,6 +694,56 @@ TEST(parked_worker_v1)
 	snprintf(g.path + strlen(g.path) - strlen("/ums-freeze"), 2, "%s", "/");
 	ASSERT_EQ(0, cgroup_write_nr(&g, "tasks", x.w.tid));
 	strcat(g.path, "ums-freeze");
+	EXPECT_TRUE(cgroup_remove(&g));
+}
+
+static void switches_and_calls(struct worker *w)
+{
+	struct executor *x = w->arg;
+
+	worker_switch_out(w, &x->s, 0);
+	getppid();
+	w->result = 1;
+}
+
+/* Nor is it by one whose context comes home while that is frozen. */
+TEST(empty_worker_v1)
+{
+	static struct executor x = {
+		.w.flags = UMS_WORKER_USER_SWITCH, .switching = true,
+	};
+	struct cgroup g;
+	pthread_t t;
+
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	if (make_v1(&g))
+		SKIP(return, "no freezer of cgroup v1");
+	version = 1;
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&x.l, 1));
+	x.id = worker_start_pop(&x.w, &x.l, switches_and_calls, &x);
+	ASSERT_NE(0, x.id);
+	ASSERT_EQ(0, thread_start(&t, executes_one, &x));
+	ASSERT_TRUE(WAIT_FOR(LOAD(x.tid)));
+	RUN();
+	UPCALL(UMS_UPCALL_YIELDED);
+	ASSERT_TRUE(WAIT_FOR(slot_state(&x.l, x.id) == UMS_STATE_EMPTY &&
+			     thread_state(getpid(), x.w.tid) == 'S'));
+	ASSERT_EQ(0, cgroup_write_nr(&g, "tasks", x.w.tid));
+	FREEZE(&g);
+	RUN();
+	UPCALL(UMS_UPCALL_BLOCKED);
+	EXPECT_TRUE(is_frozen(&g));
+	EXPECT_TRUE(list_empty(&x.l));
+	EXPECT_EQ(UMS_STATE_BLOCKED, slot_state(&x.l, x.id));
+	EXPECT_EQ(0, x.w.result);
+	ASSERT_EQ(0, freeze(&g, false));
+	ASSERT_EQ(x.id, list_pop_wait(&x.l));
+	RUN();
+	UPCALL(UMS_UPCALL_EXITED);
+	EXPECT_EQ(1, x.w.result);
+	ASSERT_EQ(0, pthread_join(x.w.thread, NULL));
 	EXPECT_TRUE(cgroup_remove(&g));
 }
 
