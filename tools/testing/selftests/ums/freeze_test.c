@@ -764,12 +764,14 @@ static int reader_never_executed(const int fd[2])
 }
 
 static int rest;
+static pid_t reader;
 
 static void *reads_two(void *arg)
 {
 	const int *fd = arg;
 	char c;
 
+	STORE(reader, self_tid());
 	while (LOAD(rest) < 2 && read(fd[0], &c, 1) == 1)
 		INC(rest);
 	return NULL;
@@ -800,10 +802,10 @@ TEST(published_reader_v1)
 	ASSERT_TRUE(WAIT_FOR(LOAD(sh->ready)));
 	ASSERT_EQ(0, thread_start(&t, reads_two, fd));
 	/* It sleeps, behind the worker: before and after the first byte. */
-	sleep_ns(50 * MSEC);
+	ASSERT_TRUE(WAIT_FOR(LOAD(reader) && thread_sleeps_in(reader, SYS_read)));
 	ASSERT_EQ(1, write(fd[1], "x", 1));
 	ASSERT_TRUE(WAIT_FOR(LOAD(rest) == 1));
-	sleep_ns(50 * MSEC);
+	ASSERT_TRUE(WAIT_FOR(thread_sleeps_in(reader, SYS_read)));
 	FREEZE(&g);
 	ASSERT_EQ(1, write(fd[1], "x", 1));
 	EXPECT_TRUE(WAIT_FOR(LOAD(rest) == 2));

@@ -121,10 +121,15 @@ TEST_F(hold, nothing_left)
 	FINISH();
 }
 
+static pid_t sleeper;	/* a thread that is about to sleep */
+
+#define SLEEPS_IN(nr)	WAIT_FOR(LOAD(sleeper) && thread_sleeps_in(sleeper, nr))
+
 static void *waits(void *arg)
 {
 	struct list *l = arg;
 
+	STORE(sleeper, self_tid());
 	return (void *)list_pop_wait(l);
 }
 
@@ -136,7 +141,7 @@ TEST_F(hold, wakes_a_waiter)
 
 	BLOCK();
 	ASSERT_EQ(0, thread_start(&t, waits, &self->l));
-	sleep_ns(20 * MSEC);
+	ASSERT_TRUE(SLEEPS_IN(NR_UMS_WAIT));
 	ASSERT_EQ(1, write(self->w.fd[1], "x", 1));
 	ASSERT_EQ(0, pthread_join(t, &got));
 	EXPECT_EQ(self->id, (__u64)got);
@@ -147,6 +152,7 @@ static void *polls(void *arg)
 {
 	struct pollfd p = { .fd = *(int *)arg, .events = POLLIN };
 
+	STORE(sleeper, self_tid());
 	return (void *)(long)poll(&p, 1, LIMIT_S * 1000);
 }
 
@@ -158,7 +164,7 @@ TEST_F(hold, wakes_a_poller)
 
 	BLOCK();
 	ASSERT_EQ(0, thread_start(&t, polls, &self->l.fd));
-	sleep_ns(20 * MSEC);
+	ASSERT_TRUE(SLEEPS_IN(SYS_poll));
 	ASSERT_EQ(1, write(self->w.fd[1], "x", 1));
 	ASSERT_EQ(0, pthread_join(t, &got));
 	EXPECT_EQ(1, (long)got);
@@ -170,6 +176,7 @@ static void *reads_too(void *arg)
 {
 	char c;
 
+	STORE(sleeper, self_tid());
 	return (void *)(long)read(*(int *)arg, &c, 1);
 }
 
@@ -184,8 +191,8 @@ TEST_F(hold, passes_an_exclusive_wakeup_on)
 
 	BLOCK();
 	ASSERT_EQ(0, thread_start(&t, reads_too, &self->w.fd[0]));
-	/* It sleeps, behind the worker, when nobody else of the process runs. */
-	sleep_ns(50 * MSEC);
+	/* Behind the worker. */
+	ASSERT_TRUE(SLEEPS_IN(SYS_read));
 	ASSERT_EQ(1, write(self->w.fd[1], "x", 1));
 	ASSERT_EQ(0, pthread_join(t, &got));
 	EXPECT_EQ(1, (long)got);
