@@ -547,12 +547,19 @@ TEST(many_to_scheduler)
 	TH_LOG("%d of 100 within 50 ms", soon);
 }
 
+static void *sends_to_sleeper(void *arg)
+{
+	struct sender *z = arg;
+
+	z->ret = WAIT_FOR(thread_sleeps_in(z->tid, NR_UMS_WAIT)) ? send(z->tid, SIGUSR1) : -1;
+	return NULL;
+}
+
 /* Between two executions the scheduler is a thread like any other. */
 TEST(to_idle_scheduler)
 {
 	struct __kernel_timespec ts = { LIMIT_S, 0 };
-	struct worker w = { .stage = 1 };
-	struct sender z = { .w = &w, .tid = self_tid() };
+	struct sender z = { .tid = self_tid() };
 	struct sched s;
 	struct list l;
 
@@ -562,14 +569,13 @@ TEST(to_idle_scheduler)
 	ASSERT_EQ(0, sched_enter(&s));
 	raise(SIGUSR1);
 	EXPECT_EQ(1, handled);
-	w.stage = 0;
-	ASSERT_EQ(0, thread_start(&z.t, sender_main, &z));
-	STORE(w.stage, 1);
+	ASSERT_EQ(0, thread_start(&z.t, sends_to_sleeper, &z));
 	EXPECT_EQ(-EINTR, ums_wait(l.fd, &ts, 0));
 	EXPECT_EQ(2, handled);
 	EXPECT_EQ(self_tid(), handled_by);
 	EXPECT_EQ(1, s.upcalls);
 	ASSERT_EQ(0, pthread_join(z.t, NULL));
+	EXPECT_EQ(0, z.ret);
 }
 
 /* To the process: once, by some thread of it. */
