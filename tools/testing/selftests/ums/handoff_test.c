@@ -195,6 +195,62 @@ TEST_F(handoff, many_calls)
 	RESUME_TO_END(self, 1);
 }
 
+/* By the entry of 32-bit programs, whose calls have other numbers. */
+static long getpid_32(void)
+{
+	long ret;
+
+	asm volatile("int $0x80" : "=a" (ret) : "a" (20) : "memory", "r8", "r9", "r10", "r11");
+	return ret;
+}
+
+static bool has_32(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(getpid_32() != getpid());
+	return pid > 0 && waitpid(pid, &status, 0) == pid && !status;
+}
+
+static pid_t process;
+
+static void ping_calls_32(struct worker *w)
+{
+	struct worker *all = w->arg;
+	bool first = w == &all[0];
+
+	worker_switch_out(w, sched, 0);
+	for (w->stage = 0; w->stage < 1000; w->stage++) {
+		if (first ? getpid_32() != process : self_tid() != w->tid)
+			w->result++;
+		worker_switch_to(w, &all[first]);
+	}
+	worker_switch_out(w, sched, 0);
+}
+
+/* Who waits in the one entry does not make a call of the other in place. */
+TEST_F(handoff, calls_of_two_kinds)
+{
+	int i;
+
+	if (!has_32())
+		SKIP(return, "no 32-bit system calls");
+	process = getpid();
+	for (i = 0; i < 2; i++) {
+		START(self, i, ping_calls_32);
+		RUN_TO_SWITCH(self, i);
+	}
+	RESUME_TO_SWITCH(self, 0);
+	RESUME_TO_SWITCH(self, 1);
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(0, self->w[i].result);
+		EXPECT_EQ(1000, self->w[i].stage);
+		RESUME_TO_END(self, i);
+	}
+}
+
 static void reads(struct worker *w)
 {
 	char c;
