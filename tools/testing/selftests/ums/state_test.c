@@ -352,6 +352,58 @@ static void keeps_state(struct worker *w)
 	}
 }
 
+/* Two workers that do so on each other's threads, so that each call brings one home. */
+struct state_pair {
+	struct state_job j[2];
+	struct worker w[2];
+	struct sched s;
+};
+
+static void keeps_state_away(struct worker *w)
+{
+	struct state_pair *p = w->arg;
+	int nr = w == &p->w[1], i;
+
+	worker_switch_out(w, &p->s, 0);
+	for (i = 0; i < 200; i++) {
+		checked(&p->j[nr], 1, w->tid, SYS_gettid, 0, 0, 0);
+		worker_switch_to(w, &p->w[!nr]);
+	}
+	worker_switch_out(w, &p->s, 0);
+}
+
+static void run_state_away(struct __test_metadata *_metadata, __u64 mask)
+{
+	static struct state_pair p;
+	struct ums_info info;
+	struct list l;
+	__u64 id[2];
+	int i;
+
+	ASSERT_EQ(0, lock_memory());
+	ASSERT_EQ(0, list_open(&l, 2));
+	ASSERT_EQ(0, sched_enter_switching(&p.s));
+	for (i = 0; i < 2; i++) {
+		p.j[i].im = aligned_alloc(64, (sizeof(struct image) + 63) & ~63UL);
+		ASSERT_NE(NULL, p.j[i].im);
+		p.j[i].mask = mask;
+		p.j[i].nr = i;
+		p.w[i].flags = UMS_WORKER_USER_SWITCH;
+		id[i] = worker_start_pop(&p.w[i], &l, keeps_state_away, &p);
+		ASSERT_EQ(0, sched_run(&p.s, id[i], 0));
+		ASSERT_EVENT(&p.s, UMS_UPCALL_YIELDED, id[i], 0);
+	}
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, sched_resume(&p.s, &p.w[i]));
+		ASSERT_EVENT(&p.s, UMS_UPCALL_YIELDED, id[i], 0);
+	}
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(0, p.j[i].wrong);
+		ASSERT_EQ(0, ums_query(UMS_QUERY_WORKER, id[i], &info, sizeof(info)));
+		EXPECT_LE(198, info.handoffs);
+	}
+}
+
 #define STATE_WORKERS 5
 
 static void run_state(struct __test_metadata *_metadata, __u64 mask)
@@ -428,6 +480,20 @@ TEST(avx512)
 	if ((f & XF_AVX512) != XF_AVX512)
 		SKIP(return, "this CPU has no AVX-512");
 	run_state(_metadata, XF_FP | XF_SSE | XF_AVX | XF_AVX512);
+}
+
+/* All that there is. */
+TEST(away_from_home)
+{
+	__u64 f = features();
+
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	if (!f)
+		SKIP(return, "this CPU has no XSAVE");
+	if ((f & XF_AVX512) != XF_AVX512)
+		f &= ~XF_AVX512;
+	run_state_away(_metadata, f & (XF_FP | XF_SSE | XF_AVX | XF_AVX512));
 }
 
 static void spins_with_state(struct worker *w)
