@@ -212,4 +212,73 @@ TEST_F(trace, slice)
 	EXPECT_COUNT(1, "ums_upcall", self_tid(), "reason=PREEMPTED worker=%#llx", id);
 }
 
+#define ROUNDS	20
+
+struct handoff {
+	struct worker w[2];
+	struct sched s;
+};
+
+/* Each call on the thread of the other one, but for the first. */
+static void calls_away(struct worker *w)
+{
+	struct handoff *h = w->arg;
+	int i;
+
+	worker_switch_out(w, &h->s, 0);
+	for (i = 0; i < ROUNDS; i++) {
+		getppid();
+		worker_switch_to(w, &h->w[w == &h->w[0]]);
+	}
+	worker_switch_out(w, &h->s, 0);
+}
+
+/* From worker to worker, and from and to the scheduler; at a call or, preempted, before. */
+TEST_F(trace, handoff)
+{
+	static struct handoff h;
+	unsigned long long id[2];
+	struct ums_info info;
+	char path[160];
+	struct list l;
+	pid_t me;
+	int i;
+
+	UMS_REQUIRE_SWITCH();
+	ASSERT_EQ(0, lock_memory());
+	me = self_tid();
+	ASSERT_EQ(0, list_open(&l, 2));
+	ASSERT_EQ(0, sched_enter_switching(&h.s));
+	for (i = 0; i < 2; i++) {
+		h.w[i].flags = UMS_WORKER_USER_SWITCH;
+		id[i] = worker_start_pop(&h.w[i], &l, calls_away, &h);
+		ASSERT_EQ(0, sched_run(&h.s, id[i], 0));
+		ASSERT_EVENT(&h.s, UMS_UPCALL_YIELDED, id[i], 0);
+	}
+	/* The call takes it home, so that it is the carrier of what follows. */
+	EXPECT_EQ(me, self_tid());
+	ASSERT_EQ(0, sched_resume(&h.s, &h.w[0]));
+	ASSERT_EVENT(&h.s, UMS_UPCALL_YIELDED, id[0], 0);
+	ASSERT_EQ(0, ums_query(UMS_QUERY_THREAD, 0, &info, sizeof(info)));
+	EXPECT_EQ(3, info.handoffs);
+	ASSERT_EQ(0, ums_query(UMS_QUERY_WORKER, id[1], &info, sizeof(info)));
+	EXPECT_EQ(ROUNDS, info.handoffs);
+	EXPECT_LT(0, info.empty_ns);
+
+	ASSERT_EQ(0, set(self->dir, "tracing_on", "0"));
+	snprintf(path, sizeof(path), "%s/trace", self->dir);
+	ASSERT_LT(0, read_text(path, trace, sizeof(trace)));
+	EXPECT_COUNT(3, "ums_handoff", 0, "worker=0x0 tid=%d at=", me);
+	EXPECT_COUNT(1, "ums_handoff", me, "worker=%#llx tid=%d at=", id[0], h.w[0].tid);
+	EXPECT_COUNT(1, "ums_handoff", me, "worker=");
+	EXPECT_COUNT(ROUNDS, "ums_handoff", h.w[0].tid, "worker=%#llx tid=%d at=", id[1],
+		     h.w[1].tid);
+	/* Once more where it was preempted behind the last switch. */
+	EXPECT_LE(2 * ROUNDS + 3, count("ums_handoff", 0, "worker="));
+	EXPECT_GE(2 * ROUNDS + 4, count("ums_handoff", 0, "worker="));
+	EXPECT_LE(1, count("ums_handoff", 0, "at=call"));
+	if (_metadata->exit_code)
+		fprintf(stderr, "%s", trace);
+}
+
 TEST_HARNESS_MAIN
