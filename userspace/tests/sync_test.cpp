@@ -3,6 +3,7 @@
 // The synchronisation objects, between workers that switch in user mode, workers that do not, ordinary threads, and all
 // of them.
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <deque>
@@ -862,4 +863,55 @@ TEST(SyncSwitch, HandlersOfThoseThatWait)
 	loop.run();
 	EXPECT_EQ(handlers, rounds);
 	EXPECT_EQ(starved, 0);
+}
+
+// Workers that go on to each other without their scheduler, or for ever by themselves, keep nobody from its turn: neither
+// one that a thread has woken, nor one that comes back from the kernel.
+TEST(SyncSwitch, NobodyIsKeptFromItsTurn)
+{
+	enum { one_yields, two_yield, two_wait };
+	for (const bool in_kernel : {false, true})
+		for (const auto busy : {one_yields, two_yield, two_wait}) {
+			const int n = busy == one_yields ? 1 : 2;
+			ums::run_loop loop({.schedulers = 1, .user_switch = true});
+			ums::binary_semaphore wanted(0);
+			std::array<ums::binary_semaphore, 2> turns{ums::binary_semaphore(1), ums::binary_semaphore(0)};
+			test::pipe pipe;
+			std::atomic<bool> waits{false}, go{false}, over{false};
+			int there = 0;
+			loop.spawn([&] {
+				waits = true;
+				if (in_kernel)
+					pipe.take();
+				else
+					wanted.acquire();
+				over = true;
+			});
+			for (std::size_t k = 0; k < static_cast<std::size_t>(n); k++)
+				loop.spawn([&, k] {
+					there++;
+					do {
+						if (busy == two_wait)
+							turns[k].acquire();
+						// It does wait, as this one runs.
+						if (waits && there == n)
+							go = true;
+						if (busy == two_wait)
+							turns[1 - k].release();
+						else
+							ums::this_worker::yield();
+					} while (!over);
+				});
+			std::jthread gives([&] {
+				while (!go)
+					std::this_thread::yield();
+				if (in_kernel)
+					pipe.give();
+				else
+					wanted.release();
+			});
+			alarm(100); // else for ever
+			loop.run();
+			alarm(0);
+		}
 }
