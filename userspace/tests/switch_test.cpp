@@ -107,16 +107,18 @@ TEST(Switch, EachCallIsMadeByItsOwnThread)
 	}
 }
 
-// A counter for each processor, incremented as librseq does: without an atomic operation, in a critical section. A
-// wrong cpu_id, or a section that is not restarted, loses some.
+// Counters, each for who runs on one processor or has one mm_cid, incremented as librseq does: without an atomic
+// operation, in a critical section. A wrong index, or a section that is not restarted, loses some.
 namespace {
 
 struct alignas(64) counter {
 	std::uint64_t n;
 };
 std::array<counter, 1024> counters;
+std::atomic<std::uint64_t> aborts;
 
-void increment(void *area)
+// Slowly, so that it is stopped inside now and then.
+void increment(void *area, const void *index)
 {
 	asm volatile(R"(
 		.pushsection __rseq_cs, "aw"
@@ -126,22 +128,73 @@ void increment(void *area)
 		.popsection
 	2:	lea 1b(%%rip), %%rax
 		mov %%rax, 8(%[area])
-	3:	mov 4(%[area]), %%eax
+	3:	mov (%[index]), %%eax
 		shl $6, %%rax
 		add %[counters], %%rax
 		mov (%%rax), %%rdx
+		mov $200, %%ecx
+	6:	dec %%ecx
+		jnz 6b
 		inc %%rdx
 		mov %%rdx, (%%rax)
 	4:
 		.pushsection .text.increment_failure, "ax"
 		.byte 0x0f, 0xb9, 0x3d
 		.long 0x53053053
-	5:	jmp 2b
+	5:	lock incq %[aborts]
+		jmp 2b
 		.popsection
 	)"
-		     :
-		     : [area] "r"(area), [counters] "r"(counters.data())
-		     : "rax", "rdx", "memory", "cc");
+		     : [aborts] "+m"(aborts)
+		     : [area] "r"(area), [index] "r"(index), [counters] "r"(counters.data())
+		     : "rax", "rcx", "rdx", "memory", "cc");
+}
+
+// @offset: of the index in the rseq area.
+void count_all(unsigned offset)
+{
+	// One scheduler more than processors, so that some are stopped by others.
+	const auto cpus = std::thread::hardware_concurrency();
+	constexpr unsigned workers_each = 4, rounds = 10'000, enough = 20;
+	counters = {};
+	aborts = 0;
+	std::atomic<int> wrong_cpu{0};
+	std::atomic<std::uint64_t> expected{0};
+	std::vector<std::jthread> threads;
+	for (unsigned s = 0; s <= cpus; s++)
+		threads.emplace_back([&, s] {
+			ums::completion_list list(workers_each);
+			ums::scheduler me(switching);
+			std::vector<ums::worker> workers;
+			for (unsigned k = 0; k < workers_each; k++)
+				workers.emplace_back(list, may_switch, [&, s, k] {
+					auto *area = static_cast<char *>(__builtin_thread_pointer()) + __rseq_offset;
+					unsigned i = 0;
+					for (; i < rounds || (aborts < enough && i < 20 * rounds); i++) {
+						increment(area, area + offset);
+						if (i % 4 == 3)
+							ums::this_worker::yield();
+						// Now and then to another processor.
+						if (i % 1000 == 999) {
+							cpu_set_t set;
+							CPU_ZERO(&set);
+							const auto to = (i / 1000 + s + k) % cpus;
+							CPU_SET(to, &set);
+							sched_setaffinity(0, sizeof set, &set);
+							wrong_cpu += sched_getcpu() != static_cast<int>(to);
+						}
+					}
+					expected += i;
+				});
+			take_turns(me, list, workers_each);
+		});
+	threads.clear();
+	std::uint64_t sum = 0;
+	for (const auto &c : counters)
+		sum += c.n;
+	EXPECT_EQ(sum, expected);
+	EXPECT_EQ(wrong_cpu, 0);
+	EXPECT_LE(enough, aborts);
 }
 
 } // namespace
@@ -150,42 +203,15 @@ TEST(Switch, CountersOfProcessorsLoseNothing)
 {
 	if (!__rseq_size)
 		GTEST_SKIP() << "no rseq";
-	constexpr int schedulers = 3, workers_each = 4, rounds = 20'000;
-	counters = {};
-	std::atomic<int> wrong_cpu{0};
-	std::vector<std::jthread> threads;
-	const auto cpus = std::thread::hardware_concurrency();
-	for (int s = 0; s < schedulers; s++)
-		threads.emplace_back([&, s] {
-			ums::completion_list list(workers_each);
-			ums::scheduler me(switching);
-			std::vector<ums::worker> workers;
-			for (int k = 0; k < workers_each; k++)
-				workers.emplace_back(list, may_switch, [&, s, k] {
-					auto *area = static_cast<char *>(__builtin_thread_pointer()) + __rseq_offset;
-					for (int i = 0; i < rounds; i++) {
-						increment(area);
-						if (i % 4 == 3)
-							ums::this_worker::yield();
-						// Now and then to another processor.
-						if (i % 1000 == 999) {
-							cpu_set_t set;
-							CPU_ZERO(&set);
-							const auto to = static_cast<unsigned>(i / 1000 + s + k) % cpus;
-							CPU_SET(to, &set);
-							sched_setaffinity(0, sizeof set, &set);
-							wrong_cpu += sched_getcpu() != static_cast<int>(to);
-						}
-					}
-				});
-			take_turns(me, list, workers_each);
-		});
-	threads.clear();
-	std::uint64_t sum = 0;
-	for (const auto &c : counters)
-		sum += c.n;
-	EXPECT_EQ(sum, std::uint64_t{schedulers} * workers_each * rounds);
-	EXPECT_EQ(wrong_cpu, 0);
+	count_all(4);
+}
+
+// An mm_cid is that of one running thread, too. The area of each is longer than __rseq_size says: see ask_for_switch().
+TEST(Switch, CountersOfConcurrencyIdsLoseNothing)
+{
+	if (!in_user_mode())
+		GTEST_SKIP() << "no switch in user mode";
+	count_all(24);
 }
 
 // Three go round and come back: no scheduler between them, which gets the event of the last.
