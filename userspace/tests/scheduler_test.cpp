@@ -264,15 +264,17 @@ TEST(Scheduler, ExceptionsPassThrough)
 	}
 }
 
-TEST(Scheduler, PreservedRegisters)
+namespace {
+
+void preserves_registers(bool user_switch)
 {
 	ums::completion_list list(1);
 	test::pipe p;
-	ums::worker w(list, [&] {
+	ums::worker w(list, {.user_switch = user_switch}, [&] {
 		ums::this_worker::yield();
 		p.take();
 	});
-	ums::scheduler me;
+	ums::scheduler me({.user_switch = user_switch});
 	struct {
 		ums::scheduler &me;
 		ums::completion_list &list;
@@ -312,6 +314,14 @@ TEST(Scheduler, PreservedRegisters)
 		EXPECT_EQ(in[i], out[i]) << "register " << i;
 }
 
+} // namespace
+
+TEST(Scheduler, PreservedRegisters)
+{
+	for (const bool user_switch : {false, true})
+		preserves_registers(user_switch);
+}
+
 namespace {
 
 unsigned short x87_control_word()
@@ -321,37 +331,45 @@ unsigned short x87_control_word()
 	return word;
 }
 
-} // namespace
-
-TEST(Scheduler, ControlWordsOfEachThread)
+void keeps_control_words(bool user_switch)
 {
+	// Others each time.
+	constexpr std::array modes{FE_TOWARDZERO, FE_UPWARD, FE_DOWNWARD, FE_TONEAREST, FE_TOWARDZERO};
 	ums::completion_list list(1);
-	ums::scheduler me;
-	ums::worker w(list, [] {
-		std::fesetround(FE_TOWARDZERO);
-		const auto mxcsr = _mm_getcsr();
-		const auto x87 = x87_control_word();
-		for (int i = 0; i < 3; i++) {
+	ums::scheduler me({.user_switch = user_switch});
+	ums::worker w(list, {.user_switch = user_switch}, [&] {
+		for (std::size_t i = 0; i < 3; i++) {
+			std::fesetround(modes[i]);
+			const auto mxcsr = _mm_getcsr();
+			const auto x87 = x87_control_word();
 			ums::this_worker::yield();
 			EXPECT_EQ(_mm_getcsr(), mxcsr);
 			EXPECT_EQ(x87_control_word(), x87);
-			EXPECT_EQ(std::fegetround(), FE_TOWARDZERO);
+			EXPECT_EQ(std::fegetround(), modes[i]);
 		}
 	});
 	const auto id = list.pop();
-	std::fesetround(FE_UPWARD);
-	const auto mxcsr = _mm_getcsr();
-	const auto x87 = x87_control_word();
-	for (int i = 0; i < 4; i++) {
+	for (std::size_t i = 0; i < 4; i++) {
+		std::fesetround(modes[i + 1]);
+		const auto mxcsr = _mm_getcsr();
+		const auto x87 = x87_control_word();
 		run(me, list, id);
 		EXPECT_EQ(_mm_getcsr(), mxcsr);
 		EXPECT_EQ(x87_control_word(), x87);
-		EXPECT_EQ(std::fegetround(), FE_UPWARD);
+		EXPECT_EQ(std::fegetround(), modes[i + 1]);
 		// The x87 stack and the direction flag are as the ABI wants them.
 		volatile long double third = 1.0L / 3;
 		EXPECT_NEAR(static_cast<double>(third * 3), 1.0, 1e-9);
 	}
 	std::fesetround(FE_TONEAREST);
+}
+
+} // namespace
+
+TEST(Scheduler, ControlWordsOfEachThread)
+{
+	for (const bool user_switch : {false, true})
+		keeps_control_words(user_switch);
 }
 
 TEST(Scheduler, SliceEnds)

@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cfenv>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -13,6 +14,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/rseq.h>
+#include <xmmintrin.h>
 
 #include "helpers.hpp"
 
@@ -252,6 +254,44 @@ TEST(Switch, ToEachOther)
 	if (in_user_mode()) {
 		EXPECT_LT(ums::query_thread().executes - before.executes, 200U);
 	}
+}
+
+// From worker to worker, too, the control words of x87 and SSE are each one's own: they have others each time.
+TEST(Switch, ControlWordsOfEachWorker)
+{
+	constexpr int rounds = 100;
+	std::atomic<int> wrong{0};
+	const auto keeps_them = [&](int k, auto leave) {
+		constexpr std::array modes{FE_TONEAREST, FE_DOWNWARD, FE_UPWARD, FE_TOWARDZERO};
+		for (int i = 0; i < rounds; i++) {
+			const auto mode = modes[static_cast<std::size_t>(i * (k + 1) + k) % 4];
+			std::fesetround(mode);
+			leave();
+			wrong += std::fegetround() != mode || _MM_GET_ROUNDING_MODE() != static_cast<unsigned>(mode) << 3;
+		}
+		std::fesetround(FE_TONEAREST);
+	};
+	{
+		ums::completion_list list(2);
+		ums::scheduler me(switching);
+		std::array<ums::worker_id, 2> ids{};
+		std::array<ums::worker, 2> w;
+		for (std::size_t k = 0; k < 2; k++) {
+			w[k] = ums::worker(list, may_switch, [&, k] {
+				ums::this_worker::yield();
+				keeps_them(static_cast<int>(k), [&] { ums::this_worker::switch_to(ids[1 - k]); });
+			});
+			ids[k] = list.pop();
+			EXPECT_EQ(run(me, list, ids[k]).reason, reason::yielded);
+		}
+		for (const auto id : ids)
+			EXPECT_EQ(run(me, list, id).reason, reason::exited);
+	}
+	ums::run_loop loop({.schedulers = 1, .user_switch = true});
+	for (int k = 0; k < 2; k++)
+		loop.spawn([&, k] { keeps_them(k, [] { ums::this_worker::yield(); }); });
+	loop.run();
+	EXPECT_EQ(wrong, 0);
 }
 
 // The kernel holds the other one: the scheduler executes it. That works for workers that are not switched in user mode.
