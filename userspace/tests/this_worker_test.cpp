@@ -2,6 +2,8 @@
 #include <atomic>
 #include <thread>
 
+#include <sys/wait.h>
+
 #include "helpers.hpp"
 
 using test::error_of;
@@ -171,6 +173,78 @@ TEST(ThisWorker, ADetachedWorkerIsStillJoined)
 	go_on = true;
 	w.join();
 	EXPECT_TRUE(ended);
+}
+
+namespace {
+
+// Does what an ordinary thread can. Returns 0, or the number of what it could not.
+int is_ordinary(ums::worker_id parent)
+{
+	alarm(60);
+	if (ums::this_worker::is_worker())
+		return 1;
+	if (error_of([] { ums::this_worker::yield(); }) != std::errc::operation_not_permitted)
+		return 2;
+	{
+		ums::scheduler me;
+		std::error_code ec;
+		me.run(parent, {}, ec);
+		if (ec != ums::errc::no_such_worker)
+			return 3;
+	}
+	ums::mutex m;
+	ums::latch locked(1);
+	m.lock();
+	std::thread other([&] {
+		locked.count_down();
+		m.lock();
+		m.unlock();
+	});
+	locked.wait();
+	m.unlock();
+	other.join();
+	int ran = 0;
+	ums::run_loop loop({.schedulers = 1, .user_switch = true});
+	loop.spawn([&] {
+		ums::this_worker::yield();
+		ran++;
+	});
+	loop.run();
+	return ran == 1 ? 0 : 4;
+}
+
+// Its exit status.
+int forks()
+{
+	const auto id = ums::this_worker::get_id();
+	const pid_t child = fork();
+	if (child == 0)
+		_exit(is_ordinary(id));
+	int status = -1;
+	EXPECT_EQ(waitpid(child, &status, 0), child);
+	return status;
+}
+
+} // namespace
+
+// Lists have no pages there, so nothing may look at the slot that the parent has.
+TEST(ThisWorker, TheChildOfForkIsNone)
+{
+	for (const bool user_switch : {false, true}) {
+		int status = -1;
+		{
+			ums::completion_list list(1);
+			ums::scheduler me({.user_switch = user_switch});
+			ums::worker w(list, {.user_switch = user_switch}, [&] { status = forks(); });
+			run_all(me, list, 1);
+		}
+		EXPECT_EQ(status, 0);
+		status = -1;
+		ums::run_loop loop({.schedulers = 1, .user_switch = user_switch});
+		loop.spawn([&] { status = forks(); });
+		loop.run();
+		EXPECT_EQ(status, 0);
+	}
 }
 
 TEST(NoUpcallRegion, BlockingMakesNoUpcall)
