@@ -32,15 +32,15 @@ inline bool blocked_for_memory(const ums::event &e)
 	return false;
 }
 
-// Runs a worker, the only one that may come to the list meanwhile, past such blocks.
-inline ums::event run(ums::scheduler &me, ums::completion_list &list, ums::worker_id id,
-		      std::chrono::nanoseconds slice = {})
+// Runs a worker or its id, the only one that may come to the list meanwhile, past such blocks.
+template <class Worker>
+ums::event run(ums::scheduler &me, ums::completion_list &list, const Worker &w, std::chrono::nanoseconds slice = {})
 {
 	for (;;) {
-		const auto e = me.run(id, slice);
+		const auto e = me.run(w, slice);
 		if (!blocked_for_memory(e))
 			return e;
-		EXPECT_EQ(list.pop(), id);
+		EXPECT_EQ(list.pop(), e.worker);
 	}
 }
 

@@ -76,7 +76,7 @@ TEST(Scheduler, EventsSayWhatHappened)
 	EXPECT_EQ(e.argument(), 0x123456789abcdefU);
 	EXPECT_TRUE(list.empty());
 
-	e = me.run(w);
+	e = run(me, list, w);
 	EXPECT_EQ(e.reason, reason::yielded);
 	EXPECT_EQ(e.argument(), 7U);
 	EXPECT_EQ(list.pop(), id);
@@ -169,8 +169,11 @@ TEST(Scheduler, Errors)
 		p.give();
 		EXPECT_EQ(list.pop(), id);
 		std::error_code ec = ums::errc::blocked;
-		EXPECT_EQ(me.run(id, {}, ec).reason, reason::yielded);
+		auto e = me.run(id, {}, ec);
 		EXPECT_FALSE(ec);
+		if (test::blocked_for_memory(e))
+			e = run(me, list, list.pop());
+		EXPECT_EQ(e.reason, reason::yielded);
 		EXPECT_EQ(run(me, list, id).reason, reason::exited);
 		EXPECT_EQ(error_of_run(id), ums::errc::ended);
 

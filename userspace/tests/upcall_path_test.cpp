@@ -163,13 +163,13 @@ TEST(UpcallPath, EveryEventOfTheScheduler)
 	expect_none(calls_of([&] {
 		std::error_code ec;
 		reasons[0] = test::run(me, list, id).reason;
-		reasons[1] = me.run(id, {}, ec).reason;
+		reasons[1] = test::run(me, list, id).reason;
 		me.run(id, {}, ec);
 		errors_right = ec == ums::errc::blocked;
 		p.give();
 		list.wait(ec);
 		const auto again = list.try_pop();
-		reasons[2] = me.run(*again, {}, ec).reason;
+		reasons[2] = test::run(me, list, *again).reason;
 		reasons[3] = test::run(me, list, list.pop()).reason;
 	}));
 	EXPECT_EQ(reasons[0], ums::reason::yielded);
