@@ -355,6 +355,64 @@ TEST_P(Sync, SemaphoreCounts)
 	static_assert(ums::binary_semaphore::max() == 1);
 }
 
+// Several at once: for those that wait, and what is left for who comes.
+TEST_P(Sync, SemaphoreReleasesSeveral)
+{
+	constexpr int n = 5;
+	for (int i = 0; i < 5; i++) {
+		team t(GetParam());
+		ums::counting_semaphore<> s(0);
+		ums::latch here(n);
+		std::atomic<int> got{0};
+		for (int k = 0; k < n; k++)
+			t.add([&] {
+				here.count_down();
+				s.acquire();
+				got++;
+			});
+		t.add([&] {
+			here.wait();
+			s.release(2);
+			s.release(n);
+		});
+		t.run();
+		EXPECT_EQ(got, n);
+		EXPECT_TRUE(s.try_acquire());
+		EXPECT_TRUE(s.try_acquire());
+		EXPECT_FALSE(s.try_acquire());
+	}
+}
+
+TEST_P(Sync, LatchOpensForAll)
+{
+	constexpr int n = 4;
+	for (int i = 0; i < 5; i++) {
+		team t(GetParam());
+		ums::latch l(3 * n + 4);
+		std::atomic<int> wrong{0}, arrived{0};
+		for (int k = 0; k < 2 * n; k++)
+			t.add([&, k] {
+				arrived++;
+				if (k < n)
+					l.arrive_and_wait();
+				else
+					l.arrive_and_wait(2);
+				wrong += arrived != 2 * n + 1 || !l.try_wait();
+			});
+		t.add([&] {
+			l.count_down(3);
+			wrong += l.try_wait();
+			arrived++;
+			l.count_down();
+			l.wait();
+			wrong += !l.try_wait();
+		});
+		t.run();
+		EXPECT_EQ(arrived, 2 * n + 1);
+		EXPECT_EQ(wrong, 0);
+	}
+}
+
 // In turn, by objects that are destroyed as soon as they have done their work.
 TEST_P(Sync, ShortLives)
 {
@@ -418,6 +476,34 @@ TEST_P(Sync, BarrierKeepsPhases)
 		});
 	t.run();
 	EXPECT_EQ(completed, phases + 1);
+	EXPECT_EQ(wrong, 0);
+}
+
+// Who has arrived does something else before it waits. One arrives for two.
+TEST_P(Sync, BarrierArrivesBeforeItWaits)
+{
+	constexpr int n = 4, phases = 80;
+	team t(GetParam());
+	std::atomic<int> arrived{0}, wrong{0};
+	int completed = 0;
+	ums::barrier sync(n + 1, [&]() noexcept {
+		wrong += arrived.exchange(0) != n + 1;
+		completed++;
+	});
+	for (int k = 0; k < n; k++)
+		t.add([&, k] {
+			std::minstd_rand random(static_cast<unsigned>(k) + 1);
+			const int mine = k == 0 ? 2 : 1;
+			for (int i = 0; i < phases; i++) {
+				arrived += mine;
+				auto token = k == 0 ? sync.arrive(2) : sync.arrive();
+				disturb(random);
+				sync.wait(std::move(token));
+				wrong += completed != i + 1;
+			}
+		});
+	t.run();
+	EXPECT_EQ(completed, phases);
 	EXPECT_EQ(wrong, 0);
 }
 
