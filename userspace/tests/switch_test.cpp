@@ -565,6 +565,56 @@ TEST(Switch, FromOneSchedulerToAnother)
 	});
 }
 
+// But not while its thread carries the one to which it has yielded. That may be taken home meanwhile by the kernel, so
+// it needs some attempts.
+TEST(Switch, NotWhileItsThreadCarriesAnother)
+{
+	constexpr int most = 1000;
+	ums::completion_list list(1);
+	enum { of_first, of_second, over };
+	std::atomic<int> turn{of_first}, refused{0};
+	std::atomic<bool> stop{false};
+	ums::worker w(list, may_switch, [&] {
+		while (!stop) {
+			gettid(); // goes home, to yield from there
+			ums::this_worker::yield();
+		}
+	});
+	const auto id = list.pop();
+	std::jthread first([&] {
+		ums::scheduler me(switching);
+		do {
+			EXPECT_EQ(run(me, list, id).reason, reason::yielded);
+			turn = of_second;
+			while (turn == of_second)
+				; // makes no call
+		} while (turn != over);
+		gettid(); // leaves that
+		stop = true;
+		EXPECT_EQ(run(me, list, id).reason, reason::exited);
+	});
+	std::jthread second([&] {
+		ums::scheduler me(switching);
+		for (int i = 0; i < most && !refused; i++) {
+			while (turn != of_second)
+				std::this_thread::yield();
+			std::error_code ec;
+			const auto e = me.run(id, {}, ec);
+			if (ec) {
+				EXPECT_EQ(ec, ums::errc::running);
+				refused++;
+			} else if (test::blocked_for_memory(e)) {
+				run(me, list, list.pop());
+			}
+			gettid();
+			turn = i + 1 < most && !refused ? of_first : over;
+		}
+	});
+	first.join();
+	second.join();
+	EXPECT_EQ(refused, in_user_mode() ? 1 : 0);
+}
+
 // Saved, it does not belong to whoever has the slot afterwards.
 TEST(Switch, AnOldIdIsNotTheNewWorker)
 {
