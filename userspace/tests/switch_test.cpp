@@ -13,6 +13,7 @@
 
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/rseq.h>
 #include <xmmintrin.h>
 
@@ -412,6 +413,77 @@ TEST(Switch, NotToAnotherSchedulerOfALoop)
 	loop.run();
 	EXPECT_EQ(wrong, 0);
 	EXPECT_GT(refused, 0);
+}
+
+namespace {
+
+const test::pipe *faults_pipe;
+void *faults_page;
+std::atomic<int> faults{0};
+
+void blocks_in_handler(int)
+{
+	char c;
+	faults++;
+	mprotect(faults_page, 1, PROT_READ | PROT_WRITE);
+	static_cast<void>(read(faults_pipe->in(), &c, 1) == 1);
+}
+
+} // namespace
+
+// It is there, and comes to the kernel before it has noted that it runs, at the instruction that notes it: its scheduler
+// does not resume what was saved before.
+TEST(Switch, StoppedBeforeItIsNoted)
+{
+	if (!in_user_mode())
+		GTEST_SKIP() << "no switch in user mode";
+	constexpr unsigned n = 64;
+	const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+	struct sigaction sa{};
+	sa.sa_handler = blocks_in_handler;
+	sa.sa_flags = SA_RESETHAND;
+	ASSERT_EQ(sigaction(SIGSEGV, &sa, nullptr), 0);
+	faults = 0;
+	ums::completion_list list(n);
+	ums::scheduler me(switching);
+	test::pipe pipe;
+	std::vector<ums::worker> workers;
+	std::vector<ums::worker_id> ids;
+	const auto page_of = [&](ums::worker_id id) { return reinterpret_cast<std::uintptr_t>(&list.slot(id)) & -page; };
+	int steps = 0;
+	for (unsigned k = 0; k < n; k++) {
+		workers.emplace_back(list, may_switch, [&, k] {
+			ums::this_worker::yield();
+			if (k == 0) {
+				const ums::this_worker::switch_target to(ids[n - 1]);
+				EXPECT_EQ(mprotect(faults_page, 1, PROT_READ), 0);
+				ums::this_worker::switch_to(to);
+				EXPECT_EQ(steps++, 1);
+			} else if (k == n - 1) {
+				EXPECT_EQ(steps++, 0);
+			}
+		});
+		ids.push_back(list.pop());
+		EXPECT_EQ(run(me, list, ids.back()).reason, reason::yielded);
+	}
+	faults_pipe = &pipe;
+	faults_page = reinterpret_cast<void *>(page_of(ids[n - 1]));
+	ASSERT_NE(page_of(ids[0]), page_of(ids[n - 1]));
+	auto e = me.run(ids[0]);
+	while (test::blocked_for_memory(e))
+		e = me.run(list.pop());
+	EXPECT_EQ(e.worker, ids[n - 1]);
+	EXPECT_EQ(e.reason, reason::blocked);
+	EXPECT_EQ(e.cause(), std::uint64_t{SYS_read});
+	EXPECT_EQ(faults, 1);
+	pipe.give();
+	e = run(me, list, list.pop());
+	EXPECT_EQ(e.worker, ids[n - 1]);
+	EXPECT_EQ(e.reason, reason::exited);
+	ids.pop_back();
+	for (const auto id : ids)
+		EXPECT_EQ(run(me, list, id).reason, reason::exited);
+	EXPECT_EQ(steps, 2);
 }
 
 // Its list is closed: an ordinary thread from then on.
