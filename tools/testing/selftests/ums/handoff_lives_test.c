@@ -178,43 +178,32 @@ TEST(killed)
 }
 
 /*
- * Steps of an instruction, of one thread only. The one behind a switch is in the context of
- * another thread, and seen there; that does not go on in steps. To be called with all threads
- * stopped, and returns so: how many steps others have seen, or -1.
+ * Steps of an instruction, of one thread only. The one that is a switch ends when the context
+ * of that thread is back; no other thread stops for it. To be called with all threads stopped,
+ * and returns so.
  */
-static int step(pid_t *tid, int n, int steps)
+static bool step(pid_t *tid, int n, int steps)
 {
-	int k, status, others = 0;
-	bool before = false;
-	pid_t stopped;
+	int k, status;
 
 	for (k = 0; k < n; k++)
 		if (ptrace(k == 1 ? PTRACE_SINGLESTEP : PTRACE_CONT, tid[k], 0, 0))
-			return -1;
-	while (steps) {
-		stopped = waitpid(-1, &status, __WALL);
-		if (stopped < 0 || !WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
-			return -1;
-		if (stopped == tid[1]) {
-			before = false;
-			if (!--steps)
-				break;
-		} else {
-			if (before)
-				return -1;
-			before = true;
-			others++;
-		}
-		if (ptrace(stopped == tid[1] ? PTRACE_SINGLESTEP : PTRACE_CONT, stopped, 0, 0))
-			return -1;
+			return false;
+	for (;;) {
+		if (waitpid(-1, &status, __WALL) != tid[1] || !WIFSTOPPED(status) ||
+		    WSTOPSIG(status) != SIGTRAP)
+			return false;
+		if (!--steps)
+			break;
+		if (ptrace(PTRACE_SINGLESTEP, tid[1], 0, 0))
+			return false;
 	}
-	/* Whoever saw a step has gone on: else its context would not be here. */
 	for (k = 0; k < n; k++)
 		if (k != 1 && (ptrace(PTRACE_INTERRUPT, tid[k], 0, 0) ||
 			       waitpid(tid[k], &status, __WALL) != tid[k] ||
 			       !WIFSTOPPED(status) || status >> 16 != PTRACE_EVENT_STOP))
-			return -1;
-	return others;
+			return false;
+	return true;
 }
 
 /* All threads, the vacant ones too, stop for a debugger, and go on when it leaves. */
@@ -241,8 +230,9 @@ TEST(traced)
 			ASSERT_EQ(tid[k], waitpid(tid[k], &status, __WALL));
 			ASSERT_TRUE(WIFSTOPPED(status));
 		}
-		if (i % 2)
-			ASSERT_LT(0, step(tid, PAIR + 1, 300));
+		if (i % 2) {
+			ASSERT_TRUE(step(tid, PAIR + 1, 300));
+		}
 		for (k = 0; k <= PAIR; k++)
 			ASSERT_EQ(0, ptrace(PTRACE_DETACH, tid[k], 0, 0));
 	}
