@@ -35,6 +35,12 @@ static long drop_capabilities(void)
 	return ums_ret(syscall(SYS_capset, &head, none));
 }
 
+/* Reads, writes, and ends: it makes no other call then. */
+static long be_strict(void)
+{
+	return ums_ret(prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT));
+}
+
 /* A filter that refuses one call that nobody makes. */
 static long confine(void)
 {
@@ -340,8 +346,8 @@ static long run_on(struct switches *x, __u64 id)
 	return ret;
 }
 
-/* The wait status. */
-static int switch_in_child(long (*change)(void))
+/* @before: of all. The wait status. */
+static int switch_in_child(long (*change)(void), long (*before)(void))
 {
 	static struct switches x;
 	__u64 from, to;
@@ -355,7 +361,7 @@ static int switch_in_child(long (*change)(void))
 	x.change = change;
 	x.from.flags = UMS_WORKER_USER_SWITCH;
 	x.to.flags = UMS_WORKER_USER_SWITCH;
-	if (list_open(&x.l, 2) || sched_enter_switching(&x.s))
+	if (before() || list_open(&x.l, 2) || sched_enter_switching(&x.s))
 		_exit(2);
 	to = worker_start_pop(&x.to, &x.l, calls_when_switched_to, &x);
 	if (!to || run_on(&x, to) || x.s.reason != UMS_UPCALL_YIELDED)
@@ -372,11 +378,14 @@ static int switch_in_child(long (*change)(void))
 TEST_F(authority, switch_in_user_mode)
 {
 	UMS_REQUIRE_SWITCH();
-	EXPECT_EQ(0, switch_in_child(change_nothing));
-	EXPECT_EQ(0, switch_in_child(become_again));
-	EXPECT_EQ(SIGSEGV, switch_in_child(become_user) & 0x7f);
-	EXPECT_EQ(SIGSEGV, switch_in_child(drop_capabilities) & 0x7f);
-	EXPECT_EQ(SIGSEGV, switch_in_child(confine) & 0x7f);
+	EXPECT_EQ(0, switch_in_child(change_nothing, change_nothing));
+	EXPECT_EQ(0, switch_in_child(change_nothing, confine));
+	EXPECT_EQ(0, switch_in_child(change_nothing, become_user));
+	EXPECT_EQ(0, switch_in_child(become_again, change_nothing));
+	EXPECT_EQ(SIGSEGV, switch_in_child(become_user, change_nothing) & 0x7f);
+	EXPECT_EQ(SIGSEGV, switch_in_child(drop_capabilities, change_nothing) & 0x7f);
+	EXPECT_EQ(SIGSEGV, switch_in_child(confine, change_nothing) & 0x7f);
+	EXPECT_EQ(SIGSEGV, switch_in_child(be_strict, change_nothing) & 0x7f);
 }
 
 TEST_HARNESS_MAIN
