@@ -38,7 +38,8 @@ namespace detail {
 
 list_pages::~list_pages()
 {
-	if (!map.header)
+	// In the child of fork() something else may be there by now.
+	if (!map.header || forks != forks_so_far())
 		return;
 	remove_slots(number, map.slots);
 	munmap(map.header, map.size);
@@ -53,6 +54,7 @@ completion_list::completion_list(std::uint32_t max_workers) : pages_(std::make_s
 	if (ret < 0)
 		detail::throw_error(-ret, "ums_create");
 	fd_ = pages_->map.fd;
+	pages_->forks = detail::forks_so_far();
 	pages_->number = pages_->map.header->list_nr;
 	detail::add_slots(pages_->number, pages_->map.slots, max_workers);
 }

@@ -51,8 +51,20 @@ void remove_slots(std::uint32_t list_nr, ums_slot *slots) noexcept
 		list.n.store(0, std::memory_order_relaxed);
 }
 
+namespace {
+
+constinit std::uint32_t forks = 0;
+
+} // namespace
+
+std::uint32_t forks_so_far() noexcept
+{
+	return forks;
+}
+
 void forget_slots() noexcept
 {
+	forks++;
 	for (auto &list : slots_of_lists)
 		list.n.store(0, std::memory_order_relaxed);
 }

@@ -65,6 +65,11 @@ extern std::array<slots_of_list, UMS_MAX_LISTS> slots_of_lists asm("ums_slots_of
 // In the child of fork(), which has none.
 void forget_slots() noexcept;
 
+void forget_schedulers() noexcept;
+
+// How often there was a child, from the first process with this library to this one.
+std::uint32_t forks_so_far() noexcept;
+
 // The slot of a worker; null if its list was not made by this library, or it has left that slot.
 inline ums_slot *find_slot(worker_id id) noexcept
 {

@@ -68,6 +68,12 @@ std::size_t page_size() noexcept
 
 } // namespace
 
+void detail::forget_schedulers() noexcept
+{
+	current_scheduler = nullptr;
+	schedulers.store(0, std::memory_order_relaxed);
+}
+
 scheduler::scheduler(const options &opts)
 {
 	const std::size_t page = page_size();

@@ -65,11 +65,12 @@ bool still_worker() noexcept
 	       __atomic_load_n(&me.slot->state, __ATOMIC_ACQUIRE) != UMS_STATE_NONE;
 }
 
-// The pages of lists are not there in the child of fork(), whose thread is no worker.
+// The pages of lists are not there in the child of fork(), whose thread is no worker and no scheduler.
 void forget_in_child() noexcept
 {
 	me = detail::no_worker;
 	detail::forget_slots();
+	detail::forget_schedulers();
 }
 
 const int at_fork = pthread_atfork(nullptr, nullptr, forget_in_child);

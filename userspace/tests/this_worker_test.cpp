@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
+#include <array>
 #include <atomic>
+#include <memory>
 #include <thread>
 
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "helpers.hpp"
@@ -247,10 +250,36 @@ TEST(ThisWorker, TheChildOfForkIsNone)
 	}
 }
 
+// What the child finds at the address of the pages is its own; and the thread is no scheduler there.
+TEST(ThisWorker, TheChildOfForkLetsGoOfItsList)
+{
+	auto list = std::make_unique<ums::completion_list>(100);
+	ums::scheduler me;
+	const pid_t child = fork();
+	if (child == 0) {
+		alarm(60);
+		std::array<volatile char *, 50> mine;
+		for (auto &page : mine) {
+			page = static_cast<char *>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE,
+							MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+			*page = 1;
+		}
+		list.reset();
+		for (auto *page : mine)
+			*page = 2;
+		_exit(ums::scheduler::current() || ums::scheduler::count() ? 1 : 0);
+	}
+	int status = -1;
+	EXPECT_EQ(waitpid(child, &status, 0), child);
+	EXPECT_EQ(status, 0);
+	EXPECT_EQ(ums::scheduler::current(), &me);
+}
+
 TEST(NoUpcallRegion, BlockingMakesNoUpcall)
 {
 	ums::completion_list list(1);
 	ums::scheduler me;
+	const test::pipe pipe;
 	ums::worker w(list, [&] {
 		auto &slot = list.slot(ums::this_worker::get_id());
 		{
@@ -267,13 +296,14 @@ TEST(NoUpcallRegion, BlockingMakesNoUpcall)
 		}
 		EXPECT_EQ(slot.no_upcall, 0U);
 		ums::this_worker::yield(1);
-		usleep(2000);
+		pipe.take();
 	});
 	const auto id = list.pop();
 	auto e = run(me, list, id);
 	EXPECT_EQ(e.reason, reason::yielded);
 	e = run(me, list, id);
 	EXPECT_EQ(e.reason, reason::blocked);
+	pipe.give();
 	EXPECT_EQ(ums::query(id).blocks_syscall, 1U);
 	run_all(me, list, 1);
 }

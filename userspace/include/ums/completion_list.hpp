@@ -34,6 +34,7 @@ namespace detail {
 struct list_pages {
 	ums_list map{};
 	std::uint32_t number = 0;		// the pages themselves are not there after fork()
+	std::uint32_t forks = 0;		// forks_so_far() in the process that has them
 	std::atomic<std::uint32_t> reserved{0}; // places promised to ums::worker objects
 	std::atomic<bool> closing{false};	// close() was called; the kernel's word for it comes later
 
