@@ -756,6 +756,87 @@ TEST(work_while_saved)
 	EXPECT_EQ(50, in_child(submits_read, completes_while_saved));
 }
 
+/* Work of a thread that waits for a page, while the context of another one computes there. */
+static int missing;	/* userfaultfd(2) */
+static int stop_computing;
+
+static void reads_to_missing_page(struct worker *w)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct pair *p = w->arg;
+	struct io_uring_sqe sqe = { .opcode = IORING_OP_READ };
+	struct ring *r = &rings[0];
+
+	if (w == &p->w[1]) {
+		worker_switch_out(w, sched, 0);
+		while (!LOAD(stop_computing))
+			INC(w->result);
+		worker_switch_to(w, pair_other(w));
+	}
+	munlockall();
+	sqe.addr = (unsigned long)mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+				       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	sqe.len = 1;
+	missing = syscall(SYS_userfaultfd, O_CLOEXEC);
+	reg.range.start = sqe.addr;
+	reg.range.len = 4096;
+	if (missing < 0 || ioctl(missing, UFFDIO_API, &api) ||
+	    ioctl(missing, UFFDIO_REGISTER, &reg) || pipe(w->fd))
+		_exit(3);
+	sqe.fd = w->fd[0];
+	if (ring_open(r, 0, &sqe) || ring_enter(r, 0) != 1 || LOAD(*r->cq_tail))
+		_exit(4);
+	worker_switch_out(w, sched, 0);
+	/* At home, where the other one goes on. */
+	getppid();
+	worker_switch_to(w, pair_other(w));
+	if (!WAIT_FOR(LOAD(*r->cq_tail)))
+		_exit(5);
+	w->result = r->cqes->res;
+	worker_switch_out(w, sched, 0);
+}
+
+static void *serves_work(void *arg)
+{
+	struct uffdio_zeropage zero = { .range.len = 4096 };
+	struct pair *p = arg;
+	struct uffd_msg m;
+	bool went_on;
+	long was;
+
+	if (!WAIT_FOR(LOAD(p->w[1].result)) || write(p->w[0].fd[1], "x", 1) != 1 ||
+	    read(missing, &m, sizeof(m)) != sizeof(m))
+		_exit(6);
+	was = LOAD(p->w[1].result);
+	went_on = WAIT_FOR(LOAD(p->w[1].result) > was + 1000);
+	zero.range.start = m.arg.pagefault.address & ~4095ULL;
+	if (ioctl(missing, UFFDIO_ZEROPAGE, &zero))
+		_exit(7);
+	STORE(stop_computing, 1);
+	return (void *)(long)went_on;
+}
+
+static int computes_meanwhile(struct pair *p)
+{
+	pthread_t t;
+	void *ret;
+
+	if (thread_start(&t, serves_work, p) || pair_resume(p, 0) ||
+	    p->s.reason != UMS_UPCALL_YIELDED || p->s.worker != p->id[0])
+		return 8;
+	if (pthread_join(t, &ret) || !ret)
+		return 9;
+	return p->w[0].result == 1 ? 50 : 10;
+}
+
+TEST(work_that_sleeps)
+{
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	EXPECT_EQ(50, in_child(reads_to_missing_page, computes_meanwhile));
+}
+
 /* Who may have contexts, and who not. */
 TEST(registration)
 {
