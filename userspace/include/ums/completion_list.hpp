@@ -23,7 +23,7 @@ enum class worker_state : std::uint32_t {
 	running = UMS_STATE_RUNNING, ///< a scheduler runs it
 	blocked = UMS_STATE_BLOCKED, ///< sleeps, or goes on, in the kernel
 	ready = UMS_STATE_READY,     ///< can be executed
-	empty = UMS_STATE_EMPTY,     ///< its context is elsewhere
+	empty = UMS_STATE_EMPTY,     ///< its context is in user memory, or on the thread of another worker
 	exited = UMS_STATE_EXITED,   ///< has ended
 };
 
@@ -60,7 +60,7 @@ struct list_pages {
 class UMS_EXPORT completion_list
 {
 public:
-	/// For at most @p max_workers workers at a time, 1 to UMS_MAX_WORKERS; about 140 bytes of kernel
+	/// For at most @p max_workers workers at a time, 1 to UMS_MAX_WORKERS; about 160 bytes of kernel
 	/// memory each.
 	/// Throws std::system_error: function_not_supported (no UMS in this kernel), operation_not_permitted
 	/// (disabled), invalid_argument, not_enough_memory, too_many_files_open, no_space_on_device (too many

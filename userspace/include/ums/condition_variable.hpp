@@ -16,7 +16,7 @@
 namespace ums {
 
 /// As std::condition_variable, with ums::mutex; who waits, and how, as there. Wakes those that have waited longest.
-/// There are no spurious wake-ups, but another thread may come first, as always.
+/// There are no spurious wake-ups, except by a clock that is set back; but another thread may come first, as always.
 class UMS_EXPORT condition_variable
 {
 public:

@@ -14,7 +14,7 @@ namespace ums {
 enum class errc {
 	no_such_worker = ESRCH,	 ///< there was never one of this id, or its list is closed
 	ended = ESTALE,		 ///< it has ended, or has become an ordinary thread
-	running = EBUSY,	 ///< a scheduler runs it already
+	running = EBUSY,	 ///< a scheduler runs it already, or its context is in user memory or on another thread
 	blocked = EAGAIN,	 ///< run: it is blocked in the kernel; preempt: no scheduler runs it
 	on_list = EEXIST,	 ///< it is still on its completion list: take it from there first
 	not_a_scheduler = EPERM, ///< the calling thread is no scheduler

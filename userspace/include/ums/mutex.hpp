@@ -13,8 +13,9 @@
 namespace ums {
 
 /// As std::mutex, for workers and ordinary threads together: std::unique_lock, std::scoped_lock and the like work
-/// with it. A worker of a run_loop with user_switch that has to wait switches to the next one in user mode; any
-/// other thread sleeps in the kernel, and the scheduler of a worker hears of it as of any block. Nobody spins.
+/// with it. A worker of a run_loop with user_switch, and no slice, that has to wait switches to the next one in user mode;
+/// any other thread sleeps in the kernel, and the scheduler of a worker hears of it as of any block. Nobody spins. A
+/// signal for a worker that waits in user mode is taken when it goes on, and does not end the wait.
 ///
 /// An unlocked mutex goes to whoever comes first, since one who was woken may have to wait for its processor. Who was
 /// woken and came too late is first in the queue then, and gets it handed over the next time (as in the mutex of

@@ -28,7 +28,7 @@ struct probe_result {
 /// Asks the kernel what it offers. Any thread, at any time; one system call; never fails.
 UMS_EXPORT probe_result probe() noexcept;
 
-/// One sentence for a person: "UMS 1 is available", "this kernel has no UMS", ...
+/// One sentence for a person: "user-mode scheduling is available", or what is in the way.
 UMS_EXPORT const char *to_string(availability status) noexcept;
 
 } // namespace ums

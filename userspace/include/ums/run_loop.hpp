@@ -27,7 +27,11 @@ namespace ums {
 /// spawn(), request_stop() and all const members may be called by any thread at any time: by workers, by
 /// ordinary threads, before run().
 ///
-/// The child of fork() inherits no workers and no schedulers; it must not touch the loop.
+/// The child of fork() inherits no workers and no schedulers. It must not touch the loop, nor destroy it: it ends by
+/// _exit(), or executes another program.
+///
+/// A worker that its scheduler may not execute, since it has other credentials or seccomp filters, ends the program by
+/// std::terminate().
 class UMS_EXPORT run_loop
 {
 public:
@@ -35,8 +39,12 @@ public:
 		unsigned schedulers = 0;	   ///< 0: one for each processor that the caller may use
 		bool pin = false;		   ///< each scheduler, and its workers, to one processor
 		std::uint32_t max_workers = 8192;  ///< for each scheduler, at the same time
-		std::chrono::nanoseconds slice{0}; ///< wall time before a worker is preempted; 0: never
-		bool user_switch = false;	   ///< as in scheduler::options; a thread more, for timeouts
+		/// Wall time before a worker is preempted; 0: never. With one, workers switch and wait through the kernel,
+		/// whatever user_switch says.
+		std::chrono::nanoseconds slice{0};
+		/// As in scheduler::options. Makes one thread more for timeouts, which blocks all signals, and if who calls run()
+		/// is in real time (SCHED_FIFO, SCHED_RR) has a priority above that.
+		bool user_switch = false;
 	};
 
 	struct spawn_options {
