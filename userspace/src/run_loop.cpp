@@ -84,6 +84,7 @@ struct run_loop::impl final : detail::loop_events {
 	static constexpr std::uint64_t over = std::uint64_t{1} << 63;
 
 	const options opts;
+	const std::uint32_t forks = detail::forks_so_far();
 	detail::registry workers;
 	std::vector<std::unique_ptr<detail::loop_scheduler>> schedulers;
 	std::atomic<std::uint64_t> live{0};
@@ -276,6 +277,11 @@ run_loop::run_loop(options opts) : impl_(std::make_unique<impl>(opts)) {}
 
 run_loop::~run_loop()
 {
+	// In the child of fork(): what is left of it there is nothing that could be ended.
+	if (impl_->forks != detail::forks_so_far()) {
+		impl_.release();
+		return;
+	}
 	if (impl_->live.load(std::memory_order_acquire) & ~impl::over) {
 		request_stop();
 		run();

@@ -4,6 +4,7 @@
 #include <functional>
 #include <errno.h>
 #include <latch>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -11,6 +12,7 @@
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "helpers.hpp"
 
@@ -577,4 +579,26 @@ TEST(RunLoop, ManyShortLoops)
 		loop.run();
 		ASSERT_EQ(ran, 6);
 	}
+}
+
+// Which has none of its threads: neither before it has run, nor from one of its workers.
+TEST(RunLoop, TheChildOfForkDestroysNothing)
+{
+	const auto destroyed_in_child = [](std::unique_ptr<ums::run_loop> &loop) {
+		const pid_t child = fork();
+		if (child == 0) {
+			alarm(60);
+			loop.reset();
+			_exit(0);
+		}
+		int status = -1;
+		EXPECT_EQ(waitpid(child, &status, 0), child);
+		return status == 0;
+	};
+	auto loop = std::make_unique<ums::run_loop>(ums::run_loop::options{.schedulers = 1, .user_switch = user_switch});
+	bool by_worker = false;
+	loop->spawn([&] { by_worker = destroyed_in_child(loop); });
+	EXPECT_TRUE(destroyed_in_child(loop));
+	loop->run();
+	EXPECT_TRUE(by_worker);
 }

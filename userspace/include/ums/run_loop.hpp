@@ -27,8 +27,8 @@ namespace ums {
 /// spawn(), request_stop() and all const members may be called by any thread at any time: by workers, by
 /// ordinary threads, before run().
 ///
-/// The child of fork() inherits no workers and no schedulers. It must not touch the loop, nor destroy it: it ends by
-/// _exit(), or executes another program.
+/// The child of fork() inherits no workers and no schedulers. It must not touch the loop, and destroys nothing but the
+/// object.
 ///
 /// A worker that its scheduler may not execute, since it has other credentials or seccomp filters, ends the program by
 /// std::terminate().
