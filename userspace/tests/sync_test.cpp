@@ -663,6 +663,13 @@ TEST_P(Sync, ChannelsCloseAndTimeOut)
 	EXPECT_TRUE(left.send("destroyed with it"));
 }
 
+// Objects of static storage are there before anybody's code runs.
+[[maybe_unused]] constinit ums::mutex constant_mutex;
+[[maybe_unused]] constinit ums::condition_variable constant_condition;
+[[maybe_unused]] constinit ums::counting_semaphore<> constant_semaphore(1);
+constinit ums::latch open_latch(0);
+[[maybe_unused]] constinit ums::barrier<> constant_barrier(2);
+
 TEST_P(Sync, FuturesBringWhatWasPromised)
 {
 	team t(GetParam());
@@ -709,7 +716,11 @@ TEST_P(Sync, FuturesBringWhatWasPromised)
 	});
 	t.run();
 	EXPECT_THROW(value.set_value("again"), std::future_error);
+	ums::promise<std::vector<int>> listed;
+	listed.set_value({1, 2, 3});
+	EXPECT_EQ(listed.get_future().get().size(), 3U);
 	EXPECT_THROW(value.get_future(), std::future_error);
+	EXPECT_TRUE(open_latch.try_wait());
 }
 
 TEST_P(Sync, SleepSleeps)

@@ -18,7 +18,7 @@ namespace base {
 class UMS_EXPORT barrier
 {
 public:
-	explicit barrier(std::ptrdiff_t expected) noexcept : expected_(expected), left_(expected) {}
+	constexpr explicit barrier(std::ptrdiff_t expected) noexcept : expected_(expected), left_(expected) {}
 
 	// The phase; @last: nobody else is missing, so begin_next() is to be called.
 	std::uint64_t arrive(std::ptrdiff_t n, bool drop, bool &last) noexcept;
@@ -53,7 +53,7 @@ public:
 	};
 
 	/// Precondition: 0 <= @p expected <= max().
-	explicit barrier(std::ptrdiff_t expected, CompletionFunction completion = CompletionFunction())
+	constexpr explicit barrier(std::ptrdiff_t expected, CompletionFunction completion = CompletionFunction())
 	    : core_(expected), completion_(std::move(completion))
 	{
 	}

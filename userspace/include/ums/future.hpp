@@ -154,9 +154,29 @@ public:
 
 	/// Throws std::future_error: promise_already_satisfied, no_state; what the constructor of T throws, and the
 	/// promise is broken then.
+	template <class Value = T>
+		requires(!std::is_void_v<T>)
+	void set_value(Value &&value)
+	{
+		satisfy(std::forward<Value>(value));
+	}
+	void set_value()
+		requires(std::is_void_v<T>)
+	{
+		satisfy();
+	}
+
+	/// Throws as set_value().
+	void set_exception(std::exception_ptr exception)
+	{
+		require();
+		state_->claim();
+		state_->fail(std::move(exception));
+	}
+
+private:
 	template <class... Value>
-		requires(std::is_void_v<T> ? sizeof...(Value) == 0 : sizeof...(Value) == 1)
-	void set_value(Value &&...value)
+	void satisfy(Value &&...value)
 	{
 		require();
 		state_->claim();
@@ -172,15 +192,6 @@ public:
 		state_->ready.happen();
 	}
 
-	/// Throws as set_value().
-	void set_exception(std::exception_ptr exception)
-	{
-		require();
-		state_->claim();
-		state_->fail(std::move(exception));
-	}
-
-private:
 	void require() const
 	{
 		if (!state_)

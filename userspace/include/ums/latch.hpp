@@ -19,6 +19,8 @@ namespace base {
 class UMS_EXPORT occurrence
 {
 public:
+	constexpr explicit occurrence(bool happened = false) noexcept : happened_(happened) {}
+
 	bool has_happened() const noexcept
 	{
 		const detail::tsan_order order(this);
@@ -44,7 +46,7 @@ private:
 	void finish() noexcept;
 	bool wait_until(const detail::deadline &until) const noexcept;
 
-	bool happened_ = false; // under the lock of the queue
+	bool happened_; // under the lock of the queue
 	mutable wait_queue queue_;
 };
 
@@ -55,11 +57,7 @@ class latch
 {
 public:
 	/// Precondition: 0 <= @p expected <= max().
-	explicit latch(std::ptrdiff_t expected) noexcept : count_(expected)
-	{
-		if (expected == 0)
-			open_.happen();
-	}
+	constexpr explicit latch(std::ptrdiff_t expected) noexcept : count_(expected), open_(expected == 0) {}
 	latch(const latch &) = delete;
 	latch &operator=(const latch &) = delete;
 
