@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/io_uring.h>
+#include <linux/loop.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <sched.h>
@@ -18,6 +19,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/rseq.h>
+#include <sys/swap.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -664,11 +666,44 @@ static int userfault_away(struct worker *w)
 	return (long)ret != w->tid;
 }
 
+/* What is written to the disk stays in memory as well; read once more, it is clean, and goes. */
+static bool page_out(volatile char *page)
+{
+	unsigned char v = 1;
+
+	(void)page[0];
+	return !madvise((void *)page, 4096, MADV_PAGEOUT) && !mincore((void *)page, 4096, &v) &&
+	       !(v & 1);
+}
+
+/* A fault that has to wait for a disk; see there. */
+static int swapped_away(struct worker *w)
+{
+	struct rusage before, after;
+	volatile char *page;
+
+	munlockall();
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	page[0] = 7;
+	if (!WAIT_FOR(page_out(page)))
+		return 1;
+	getrusage(RUSAGE_THREAD, &before);
+	worker_switch_to(w, pair_other(w));
+	if (page[0] != 7)
+		return 2;
+	getrusage(RUSAGE_THREAD, &after);
+	return after.ru_majflt - before.ru_majflt != 1;
+}
+
 static int (*const acts[])(struct worker *w) = {
 	name_away, mask_away, stack_away, pi_away, robust_away, affinity_away, nice_away,
 	timer_away, user_away, errno_away, local_away, vm_away, tid_address_away, uring_away,
 	userfault_away,
+	/* Not without the swap space that another test makes. */
+	swapped_away,
 };
+
+#define SWAPPED	(ARRAY_SIZE(acts) - 1)
 
 static void acts_away(struct worker *w)
 {
@@ -685,29 +720,80 @@ static void acts_away(struct worker *w)
 		worker_switch_to(w, pair_other(w));
 }
 
+/* The wait status. */
+static int act_in_child(unsigned int i)
+{
+	struct pair *p = shared_pair();
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (pid)
+		return waitpid(pid, &status, 0) == pid ? status : -1;
+	if (pair_start(p, acts_away))
+		_exit(100);
+	p->w[0].stage = i;
+	if (pair_resume(p, 0) || p->s.reason != UMS_UPCALL_YIELDED)
+		_exit(101);
+	_exit(p->w[0].result);
+}
+
 TEST(calls)
 {
 	unsigned int i;
 
 	UMS_REQUIRE();
 	UMS_REQUIRE_SWITCH();
-	for (i = 0; i < ARRAY_SIZE(acts); i++) {
-		struct pair *p = shared_pair();
-		int status;
-		pid_t pid = fork();
-
-		if (!pid) {
-			if (pair_start(p, acts_away))
-				_exit(100);
-			p->w[0].stage = i;
-			if (pair_resume(p, 0) || p->s.reason != UMS_UPCALL_YIELDED)
-				_exit(101);
-			_exit(p->w[0].result);
-		}
-		ASSERT_EQ(pid, waitpid(pid, &status, 0));
-		EXPECT_EQ(0, status)
+	for (i = 0; i < SWAPPED; i++)
+		EXPECT_EQ(0, act_in_child(i))
 			TH_LOG("act %u", i);
-	}
+}
+
+/* On a loop device over memory. */
+FIXTURE(swap)
+{
+	char device[32];
+};
+
+FIXTURE_SETUP(swap)
+{
+	/* struct swap_info of mkswap: version, last page, bad pages; and the magic. */
+	const __u32 info[] = { 1, 1023, 0 };
+	int ctl, nr, mem, loop;
+
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	nr = ioctl(ctl, LOOP_CTL_GET_FREE);
+	close(ctl);
+	if (ctl < 0 || nr < 0)
+		SKIP(return, "no loop device");
+	snprintf(self->device, sizeof(self->device), "/dev/loop%d", nr);
+	loop = open(self->device, O_RDWR | O_CLOEXEC);
+	mem = memfd_create("swap", MFD_CLOEXEC);
+	ASSERT_LE(0, loop);
+	ASSERT_LE(0, mem);
+	ASSERT_EQ(0, ftruncate(mem, 1024 * 4096));
+	ASSERT_EQ(sizeof(info), pwrite(mem, info, sizeof(info), 1024));
+	ASSERT_EQ(10, pwrite(mem, "SWAPSPACE2", 10, 4096 - 10));
+	ASSERT_EQ(0, ioctl(loop, LOOP_SET_FD, mem));
+	if (swapon(self->device, 0))
+		SKIP(return, "no swap space: errno %d", errno);
+}
+
+/* Also when the test has died. */
+FIXTURE_TEARDOWN_PARENT(swap)
+{
+	int loop = open(self->device, O_RDWR | O_CLOEXEC);
+
+	swapoff(self->device);
+	ioctl(loop, LOOP_CLR_FD, 0);
+	close(loop);
+}
+
+TEST_F(swap, away)
+{
+	EXPECT_EQ(0, act_in_child(SWAPPED));
 }
 
 static struct ring rings[PAIR];
