@@ -638,7 +638,9 @@ static void *serves_faults(void *arg)
 	if (read(fd, &m, sizeof(m)) != sizeof(m) || m.event != UFFD_EVENT_PAGEFAULT)
 		return (void *)1;
 	zero.range.start = m.arg.pagefault.address & ~4095ULL;
-	return (void *)(long)(ioctl(fd, UFFDIO_ZEROPAGE, &zero) ? 2 : (int)m.arg.pagefault.feat.ptid);
+	if (ioctl(fd, UFFDIO_ZEROPAGE, &zero))
+		return (void *)2;
+	return (void *)(long)m.arg.pagefault.feat.ptid;
 }
 
 /* A fault that another thread serves, which is told whose it is. */
