@@ -386,7 +386,7 @@ TEST(RunLoop, StatisticsWhileItRuns)
 	});
 	loop.run();
 	EXPECT_EQ(blocks_in(loop, SYS_clock_nanosleep), 1U);
-	EXPECT_GE(total(loop, &ums::scheduler_statistics::idle), 10ms);
+	EXPECT_GT(total(loop, &ums::scheduler_statistics::idle), 0ns);
 	EXPECT_EQ(total(loop, &ums::scheduler_statistics::switches),
 		  total(loop, &ums::scheduler_statistics::upcalls));
 	EXPECT_GE(total(loop, &ums::scheduler_statistics::switches), 2U);
