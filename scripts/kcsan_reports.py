@@ -22,9 +22,18 @@ import cli
 
 # Functions of UMS, and what its patches put into kernel/sched.
 OURS = re.compile(r"(^|_)ums(_|$)|^(sched|fair)_hand_over")
-# Both accesses in Linux, to a variable that UMS does not see. hrtimer_sleeper::task, on the stack
-# of who sleeps, is cleared by the timer and read by its owner, without marks on either side.
-THEIRS = {"hrtimer_wakeup / schedule_hrtimeout_range_clock"}
+# Both accesses in Linux, to a variable that UMS does not see.
+THEIRS = {
+    # hrtimer_sleeper::task, on the stack of who sleeps, is cleared by the timer and read by its
+    # owner, without marks on either side.
+    "hrtimer_wakeup / schedule_hrtimeout_range_clock",
+    # freezer::state of a cgroup (v1), which freezing() reads without the lock of who writes it.
+    "cgroup_freezing / freezer_apply_state",
+    # Inlined from rhashtable.h: the head of a bucket is read by who holds its lock, a bit of the
+    # same word, which others try to set meanwhile.
+    "ums_home_close / ums_home_open",
+    "rht_deferred_worker / ums_home_open",
+}
 # Frames looked at, from the access outwards: a helper or two may be between.
 FRAMES = 3
 
