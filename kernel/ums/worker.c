@@ -29,7 +29,8 @@ void ums_worker_set_state(struct ums_worker *worker, enum ums_state state, u64 n
 		worker->time[worker->state] += now - worker->since;
 	worker->since = now;
 	WRITE_ONCE(worker->state, state);
-	WRITE_ONCE(worker->slot->state, state);
+	/* Who reads it in user mode sees what was written to the slot before. */
+	smp_store_release(&worker->slot->state, state);
 }
 
 /* What its context, in user mode, is to know. Under the worker's lock. */
