@@ -430,7 +430,8 @@ void loop_scheduler::poll_news(std::span<pollfd> fds) noexcept
 	ppoll(fds.data(), fds.size(), left, nullptr);
 }
 
-// Sleeps until the list is not empty, a worker has been woken or the time of one has come. Returns false when the loop has ended.
+// Sleeps until the list is not empty, a worker has been woken or the time of one has come. Returns false when the loop
+// has ended.
 bool loop_scheduler::sleep() noexcept
 {
 	using clock = std::chrono::steady_clock;
