@@ -6,7 +6,6 @@
 #include <utility>
 
 #include <fcntl.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -19,10 +18,16 @@ namespace ums {
 namespace {
 
 // The descriptor whose copy takes the place of a closed list; one for the process, never closed. Made with
-// the first list, so that closing needs nothing that could be missing.
+// the first list, so that closing needs nothing that could be missing. The end of a pipe that has no other one: poll(2),
+// which looks a number up again whenever it is woken, then says of it what it says of a closed list.
 int placeholder() noexcept
 {
-	static const int fd = eventfd(0, EFD_CLOEXEC);
+	static const int fd = [] {
+		std::array<int, 2> ends{-1, -1};
+		if (pipe2(ends.data(), O_CLOEXEC) == 0)
+			close(ends[1]);
+		return ends[0];
+	}();
 	return fd;
 }
 

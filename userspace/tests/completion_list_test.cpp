@@ -189,8 +189,12 @@ TEST(CompletionList, CloseWakesWaitersForEver)
 	ums::completion_list list(1);
 	const int fd = list.native_handle();
 	std::array<std::error_code, 3> errors;
+	std::array<pollfd, 2> polled{};
+	polled.fill({.fd = fd, .events = POLLIN, .revents = 0});
 	{
 		std::vector<std::jthread> waiters;
+		for (auto &p : polled)
+			waiters.emplace_back([&] { EXPECT_EQ(poll(&p, 1, 60'000), 1); });
 		for (auto &error : errors)
 			waiters.emplace_back([&] { error = error_of([&] { list.wait(); }); });
 		std::this_thread::sleep_for(50ms);
@@ -198,6 +202,11 @@ TEST(CompletionList, CloseWakesWaitersForEver)
 	}
 	for (const auto &error : errors)
 		EXPECT_EQ(error, std::errc::bad_file_descriptor);
+	for (auto &p : polled) {
+		EXPECT_TRUE(p.revents & POLLHUP);
+		EXPECT_EQ(poll(&p, 1, 0), 1);
+		EXPECT_EQ(p.revents, POLLHUP);
+	}
 	EXPECT_TRUE(list.closed());
 	// Later, too, and the number is not used for anything else.
 	EXPECT_EQ(error_of([&] { list.wait(); }), std::errc::bad_file_descriptor);
