@@ -30,7 +30,7 @@ void barrier::wait(std::uint64_t phase) const noexcept
 	detail::queue_lock queue(queue_);
 	if (phase_ != phase)
 		return;
-	detail::parking me;
+	detail::parking me({});
 	queue_.push_back(me);
 	queue.wait(me);
 }

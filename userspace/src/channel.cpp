@@ -31,7 +31,7 @@ bool channel::send(void *item, bool may_wait, const detail::deadline &until) noe
 	if (!may_wait)
 		return false;
 	senders_wait_ = true;
-	detail::parking me;
+	detail::parking me(until);
 	me.item = item;
 	queue_.push_back(me);
 	return queue.wait(me, until) && me.granted;
@@ -59,7 +59,7 @@ bool channel::receive(void *to, bool may_wait, const detail::deadline &until) no
 	if (closed_ || !may_wait)
 		return false;
 	senders_wait_ = false;
-	detail::parking me;
+	detail::parking me(until);
 	me.item = to;
 	queue_.push_back(me);
 	return queue.wait(me, until) && me.granted;

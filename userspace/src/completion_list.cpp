@@ -12,6 +12,7 @@
 #include "context.hpp"
 #include "throw_error.hpp"
 #include "timespec.hpp"
+#include "woken_workers.hpp"
 
 namespace ums {
 
@@ -37,9 +38,33 @@ __kernel_timespec to_timespec(std::chrono::steady_clock::time_point t) noexcept
 	return {.tv_sec = ts.tv_sec, .tv_nsec = ts.tv_nsec};
 }
 
+// As ums_wait(), which does not know of workers that were woken in user mode.
+int sleep(int fd, detail::list_pages &pages, const detail::deadline &until) noexcept
+{
+	using news = detail::woken_workers::news;
+	switch (pages.woken->wait(fd, until)) {
+	case news::woken:
+	case news::published:
+		return 0;
+	case news::interrupted:
+		return -EINTR;
+	case news::timeout:
+		return -ETIMEDOUT;
+	case news::of_list:
+	case news::not_here:
+		break;
+	}
+	const auto timeout = until ? to_timespec(*until) : __kernel_timespec{};
+	const int ret = ums_wait(fd, until ? &timeout : nullptr, until ? UMS_WAIT_ABSTIME : 0);
+	// The placeholder is no completion list.
+	return ret == -EINVAL && pages.is_closed() ? -EBADF : ret;
+}
+
 } // namespace
 
 namespace detail {
+
+list_pages::list_pages() : woken(std::make_unique<woken_workers>()) {}
 
 list_pages::~list_pages()
 {
@@ -88,9 +113,14 @@ completion_list::~completion_list()
 
 std::optional<worker_id> completion_list::try_pop() const noexcept
 {
-	if (const auto id = ums_list_pop(&pages_->map))
-		return worker_id{id};
-	return std::nullopt;
+	auto &woken = *pages_->woken;
+	const bool kernel_first = woken.empty() || woken.kernel_first();
+	worker_id id = kernel_first ? worker_id::none : woken.take();
+	if (id == worker_id::none)
+		id = worker_id{ums_list_pop(&pages_->map)};
+	if (id == worker_id::none && !woken.empty())
+		id = woken.take();
+	return id == worker_id::none ? std::nullopt : std::optional(id);
 }
 
 std::size_t completion_list::try_pop_many(std::span<worker_id> ids) const noexcept
@@ -98,6 +128,9 @@ std::size_t completion_list::try_pop_many(std::span<worker_id> ids) const noexce
 	std::array<__u64, 64> some;
 	std::size_t total = 0;
 
+	while (total < ids.size() && !pages_->woken->empty())
+		if (const auto id = try_pop())
+			ids[total++] = *id;
 	while (total < ids.size()) {
 		const auto max = std::min(some.size(), ids.size() - total);
 		const auto n = ums_list_pop_many(&pages_->map, some.data(), static_cast<unsigned>(max));
@@ -115,7 +148,7 @@ bool completion_list::empty() const noexcept
 {
 	const auto *header = pages_->map.header;
 	const auto head = __atomic_load_n(&header->head, __ATOMIC_RELAXED);
-	return head == __atomic_load_n(&header->tail, __ATOMIC_ACQUIRE);
+	return head == __atomic_load_n(&header->tail, __ATOMIC_ACQUIRE) && pages_->woken->empty();
 }
 
 worker_id completion_list::pop() const
@@ -129,11 +162,7 @@ worker_id completion_list::pop() const
 
 void completion_list::wait(std::error_code &ec) const noexcept
 {
-	int ret = ums_wait(fd_, nullptr, 0);
-	// The placeholder is no completion list.
-	if (ret == -EINVAL && closed())
-		ret = -EBADF;
-	ec.assign(-ret, std::system_category());
+	ec.assign(-sleep(fd_, *pages_, {}), std::system_category());
 }
 
 void completion_list::wait() const
@@ -148,15 +177,12 @@ void completion_list::wait() const
 
 bool completion_list::wait_until(std::chrono::steady_clock::time_point deadline) const
 {
-	const auto timeout = to_timespec(deadline);
 	int ret;
 	do
-		ret = ums_wait(fd_, &timeout, UMS_WAIT_ABSTIME);
+		ret = sleep(fd_, *pages_, deadline);
 	while (ret == -EINTR);
 	if (ret == -ETIMEDOUT)
 		return false;
-	if (ret == -EINVAL && closed())
-		ret = -EBADF;
 	if (ret < 0)
 		detail::throw_error(-ret, "ums_wait");
 	return true;

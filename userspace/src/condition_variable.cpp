@@ -10,7 +10,7 @@ bool condition_variable::wait(std::unique_lock<mutex> &lock, const detail::deadl
 	bool notified;
 	{
 		detail::queue_lock queue(queue_);
-		detail::parking me;
+		detail::parking me(until);
 		queue_.push_back(me);
 		// Under the mutex, by which who notifies sees it.
 		waiting_.fetch_add(1, std::memory_order_relaxed);

@@ -25,7 +25,7 @@ bool occurrence::wait_until(const detail::deadline &until) const noexcept
 	detail::queue_lock queue(queue_);
 	if (happened_)
 		return true;
-	detail::parking me;
+	detail::parking me(until);
 	queue_.push_back(me);
 	return queue.wait(me, until);
 }

@@ -25,7 +25,7 @@ bool mutex::lock_slow(const detail::deadline &until) noexcept
 		    (!(is & waiting) &&
 		     !word_.compare_exchange_strong(is, is | waiting, std::memory_order_relaxed)))
 			continue;
-		detail::parking me;
+		detail::parking me(until);
 		me.insists = insists;
 		if (insists)
 			queue_.push_front(me);

@@ -6,6 +6,9 @@
 //	on; woken, it is put into the ring again, at once by a worker of the same scheduler, by way of its inbox by others,
 //	or when the time has come until which it waits: who was first is known to it alone;
 //
+//	one of a list that has a scheduler of its own switches to that, if it waits without a timeout; woken, it is on its
+//	list again;
+//
 //	any other thread sleeps in the kernel, on a futex; a worker's scheduler hears of that as of any block.
 //
 // A worker keeps its processor (no_upcall) from before it takes the lock of a queue until it waits: were it stopped
@@ -27,11 +30,20 @@
 #include "loop_scheduler.hpp"
 #include "region.hpp"
 #include "this_worker_state.hpp"
+#include "woken_workers.hpp"
 
 namespace ums::detail {
 
 // One that waits, on its stack.
 struct waiter : inbox_item {
+	// Of the word @woken.
+	enum : std::uint32_t {
+		waits,
+		is_woken,
+		sleeps, // in the kernel, though @list is not null
+		taken,	// from @list
+	};
+
 	waiter() noexcept : inbox_item(news::woken) {}
 
 	waiter *next, *prev; // in a wait_queue, under its lock
@@ -41,8 +53,10 @@ struct waiter : inbox_item {
 	bool insists = false;	// of a mutex: was woken, and came too late
 	void *item = nullptr;	// of a channel
 
-	loop_entry *entry = nullptr; // null: it sleeps in the kernel
-	std::atomic<std::uint32_t> woken{0};
+	loop_entry *entry = nullptr;
+	woken_workers *list = nullptr;	// of both null: it sleeps in the kernel
+	worker_id id = worker_id::none; // with @list
+	std::atomic<std::uint32_t> woken{waits};
 	bool delivered = false; // its scheduler knows, and will not look at it again
 
 	// Ends the wait. Once it is in no queue, by who took it from there, still in its region; it may be gone
@@ -74,6 +88,7 @@ public:
 private:
 	bool wait_until(waiter &me, timer_queue::time_point until) noexcept;
 	bool wait_in_kernel(waiter &me, const deadline &until) noexcept;
+	void wait_for_list(waiter &me) noexcept;
 
 	// Its scheduler has died: as any worker without one it waits for one in the kernel.
 	bool wait_for_a_scheduler(waiter &me, const deadline &until) noexcept;
@@ -87,11 +102,28 @@ private:
 
 // The calling thread, about to wait. To be made in the region.
 struct parking : waiter {
-	// In the program's region, too, or in a handler that has interrupted one: it does not let others run.
-	parking() noexcept
+	explicit parking(const deadline &until) noexcept
 	{
-		if (is_in_loop() && me.slot->no_upcall == 1 && me.entry->owner->runs_here())
-			entry = me.entry;
+		// In the program's region, too, or in a handler that has interrupted one: it does not let others run.
+		if (!is_switchable() || me.slot->no_upcall != 1)
+			return;
+		if (is_in_loop()) {
+			if (me.entry->owner->runs_here())
+				entry = me.entry;
+		} else if (!until && (list = list_with_scheduler())) {
+			id = me.id;
+		}
+	}
+
+private:
+	// The calling worker's, if it runs under the scheduler of that.
+	static woken_workers *list_with_scheduler() noexcept
+	{
+		const auto word = me.context->scheduler.load(std::memory_order_relaxed);
+		if (!word || word & (context_saved | context_wanted | context_parked))
+			return nullptr;
+		auto *own = reinterpret_cast<upcall_context *>(word)->own_list;
+		return own && own->number == UMS_ID_LIST(static_cast<std::uint64_t>(me.id)) ? own->woken.get() : nullptr;
 	}
 };
 
@@ -105,9 +137,13 @@ inline void waiter::wake() noexcept
 		entry->owner->wake(*this);
 		return;
 	}
+	if (list) {
+		list->add(*this);
+		return;
+	}
 	// The address is all that is used of it then.
 	auto &word = woken;
-	word.store(1, std::memory_order_release);
+	word.store(is_woken, std::memory_order_release);
 	futex_wake(word, 1);
 }
 
@@ -115,6 +151,10 @@ inline bool queue_lock::wait(waiter &me, const deadline &until) noexcept
 {
 	if (lock_.owns_lock())
 		unlock();
+	if (me.list) {
+		wait_for_list(me);
+		return true;
+	}
 	if (!me.entry)
 		return wait_in_kernel(me, until);
 	if (until)

@@ -13,6 +13,7 @@
 #include "loop_entry.hpp"
 #include "this_worker_state.hpp"
 #include "throw_error.hpp"
+#include "woken_workers.hpp"
 #include "x86_64/switch.hpp"
 #include "x86_64/upcall.hpp"
 
@@ -52,7 +53,8 @@ static_assert(offsetof(ums_slot, context) == 80);
 static_assert(sizeof(ums_slot) == 1 << 7 && sizeof(detail::slots_of_list) == 1 << 4);
 static_assert(offsetof(detail::slots_of_list, slots) == 0 && offsetof(detail::slots_of_list, n) == 8);
 static_assert(UMS_STATE_EMPTY == 4 && UMS_ID_SLOT_BITS == 20);
-static_assert(detail::yielded_in_user_mode == 0x102 && detail::yielded_asking == 0x202);
+static_assert(detail::yielded_in_user_mode == 0x102 && detail::yielded_asking == 0x202 &&
+	      detail::blocked_in_user_mode == 0x101);
 
 namespace {
 
@@ -76,6 +78,13 @@ void detail::forget_schedulers() noexcept
 
 scheduler::scheduler(const options &opts)
 {
+	const bool may_switch = opts.user_switch && detail::can_switch();
+	if (may_switch && opts.list) {
+		const auto &pages = opts.list->pages();
+		pages->woken->bind();
+		own_list_ = {pages.get(), [pages](auto *list) { list->woken->unbind(); }};
+	}
+
 	const std::size_t page = page_size();
 	const std::size_t size =
 		(std::max<std::size_t>(opts.upcall_stack_size, UMS_MIN_STACK) + page - 1) / page * page;
@@ -93,7 +102,7 @@ scheduler::scheduler(const options &opts)
 		args.stack = reinterpret_cast<std::uintptr_t>(stack_ + page);
 		args.stack_size = size;
 		args.arg = reinterpret_cast<std::uintptr_t>(&context_);
-		args.flags = opts.user_switch && detail::can_switch() ? UMS_SCHEDULER_USER_SWITCH : 0;
+		args.flags = may_switch ? UMS_SCHEDULER_USER_SWITCH : 0;
 		// Success shows itself as the STARTUP upcall.
 		ret = enter_kernel(__NR_ums_scheduler_enter, &args, sizeof args, 0);
 		if (ret == -EOPNOTSUPP) {
@@ -104,6 +113,7 @@ scheduler::scheduler(const options &opts)
 		if (ret == 0 && args.flags) {
 			context_.thread_pointer = detail::thread_pointer();
 			context_.rseq = detail::rseq_area();
+			context_.own_list = own_list_.get();
 		}
 		context_.tid = static_cast<std::uint64_t>(gettid());
 	}

@@ -14,7 +14,7 @@ bool semaphore::acquire(bool may_wait, const detail::deadline &until) noexcept
 	}
 	if (!may_wait)
 		return false;
-	detail::parking me;
+	detail::parking me(until);
 	queue_.push_back(me);
 	return queue.wait(me, until);
 }

@@ -39,7 +39,7 @@ bool shared_mutex::lock(bool exclusive, const detail::deadline &until) noexcept
 	detail::queue_lock queue(queue_);
 	if (queue_.empty() && take(exclusive))
 		return true;
-	detail::parking me;
+	detail::parking me(until);
 	me.exclusive = exclusive;
 	queue_.push_back(me);
 	if (queue.wait(me, until))

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include <ums/scheduler.hpp>
 #include <ums/ums.h>
 
 namespace ums {
@@ -26,6 +27,8 @@ std::string_view system_call_name(std::uint64_t number) noexcept
 {
 	if (number == UMS_CAUSE_FAULT)
 		return "page fault";
+	if (number == cause_wait)
+		return "wait in user mode";
 	const auto *const end = std::end(names);
 	const auto *const it =
 		std::lower_bound(std::begin(names), end, number,

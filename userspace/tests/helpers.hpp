@@ -62,6 +62,29 @@ inline std::vector<ums::event> run_all(ums::scheduler &me, ums::completion_list 
 	return events;
 }
 
+// Runs workers in turn until n, all that there are, have ended. Allocates nothing meanwhile, as they may.
+inline void take_turns(ums::scheduler &me, const ums::completion_list &list, unsigned n)
+{
+	std::vector<ums::worker_id> ready, next;
+	ready.reserve(n);
+	next.reserve(n);
+	while (n > 0) {
+		while (auto id = list.try_pop())
+			ready.push_back(*id);
+		if (ready.empty())
+			ready.push_back(list.pop());
+		next.clear();
+		for (const auto id : ready) {
+			const auto e = me.run(id);
+			if (e.reason == ums::reason::yielded)
+				next.push_back(id);
+			else if (e.is_last())
+				n--;
+		}
+		ready.swap(next);
+	}
+}
+
 inline unsigned count(const std::vector<ums::event> &events, ums::reason r)
 {
 	unsigned n = 0;

@@ -22,6 +22,7 @@
 using test::error_of;
 using test::run;
 using test::run_all;
+using test::take_turns;
 using ums::reason;
 
 namespace {
@@ -32,27 +33,6 @@ const ums::worker::options may_switch{.user_switch = true};
 bool in_user_mode()
 {
 	return ums::probe().has(UMS_FEATURE_USER_SWITCH) && __rseq_size;
-}
-
-// Runs workers in turn until all have ended.
-void take_turns(ums::scheduler &me, ums::completion_list &list, unsigned n)
-{
-	std::vector<ums::worker_id> ready;
-	while (n > 0) {
-		while (auto id = list.try_pop())
-			ready.push_back(*id);
-		if (ready.empty())
-			ready.push_back(list.pop());
-		std::vector<ums::worker_id> next;
-		for (const auto id : ready) {
-			const auto e = me.run(id);
-			if (e.reason == reason::yielded)
-				next.push_back(id);
-			else if (e.is_last())
-				n--;
-		}
-		ready.swap(next);
-	}
 }
 
 thread_local long mine;

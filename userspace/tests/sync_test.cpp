@@ -28,8 +28,9 @@ struct place {
 	const char *name;
 	unsigned schedulers; // of a run_loop; 0: none
 	bool user_switch;
-	bool threads; // ordinary ones; with a loop as well, every other one
+	bool threads; // ordinary ones; beside workers, every other one
 	std::chrono::nanoseconds slice{0};
+	unsigned lists = 0; // each with a scheduler of its own, and no loop
 };
 
 // Runs functions, each in a worker or a thread.
@@ -41,15 +42,21 @@ public:
 		if (p.schedulers)
 			loop_.emplace(ums::run_loop::options{
 				.schedulers = p.schedulers, .slice = p.slice, .user_switch = p.user_switch});
+		for (unsigned i = 0; i < p.lists; i++)
+			lists_.emplace_back(64);
 	}
 
 	template <class F>
 	void add(F f)
 	{
-		if (loop_ && !(place_.threads && n_++ % 2))
+		const bool has_workers = loop_ || !lists_.empty();
+		if (!has_workers || (place_.threads && n_++ % 2))
+			later_.emplace_back(std::move(f));
+		else if (loop_)
 			loop_->spawn(std::move(f));
 		else
-			later_.emplace_back(std::move(f));
+			workers_.emplace_back(lists_[workers_.size() % lists_.size()],
+					      ums::worker::options{.user_switch = place_.user_switch}, std::move(f));
 	}
 
 	// Until all have ended.
@@ -58,16 +65,22 @@ public:
 		std::vector<std::jthread> threads;
 		for (auto &f : later_)
 			threads.emplace_back(std::move(f));
+		for (std::size_t i = 0; i < lists_.size(); i++)
+			threads.emplace_back([&, i] {
+				ums::scheduler me({.user_switch = place_.user_switch, .list = &lists_[i]});
+				const auto n = (workers_.size() + lists_.size() - 1 - i) / lists_.size();
+				test::take_turns(me, lists_[i], static_cast<unsigned>(n));
+			});
 		if (loop_)
 			loop_->run();
 		threads.clear();
 	}
 
-	ums::run_loop &loop() { return *loop_; }
-
 private:
 	place place_;
 	std::optional<ums::run_loop> loop_;
+	std::vector<ums::completion_list> lists_;
+	std::vector<ums::worker> workers_;
 	std::vector<std::function<void()>> later_;
 	unsigned n_ = 0;
 };
@@ -79,6 +92,7 @@ class Sync : public testing::TestWithParam<place>
 constexpr place places[] = {
 	{"Switching1", 1, true, false}, {"Switching3", 3, true, false}, {"Kernel2", 2, false, false},
 	{"Slices", 2, true, false, 1ms}, {"Threads", 0, false, true},	{"Mixed", 2, true, true},
+	{"List1", 0, true, false, 0ns, 1}, {"Lists3", 0, true, false, 0ns, 3}, {"ListsMixed", 0, true, true, 0ns, 2},
 };
 
 INSTANTIATE_TEST_SUITE_P(, Sync, testing::ValuesIn(places), [](const auto &info) { return info.param.name; });

@@ -29,6 +29,8 @@ enum class worker_state : std::uint32_t {
 
 namespace detail {
 
+class woken_workers;
+
 // The mapped pages of a list. Shared by the list and its workers, so that a worker which outlives the
 // list, as an ordinary thread, does not step on unmapped memory.
 struct list_pages {
@@ -37,8 +39,9 @@ struct list_pages {
 	std::uint32_t forks = 0;		// forks_so_far() in the process that has them
 	std::atomic<std::uint32_t> reserved{0}; // places promised to ums::worker objects
 	std::atomic<bool> closing{false};	// close() was called; the kernel's word for it comes later
+	std::unique_ptr<woken_workers> woken;	// that the kernel does not know of
 
-	list_pages() = default;
+	list_pages();
 	list_pages(const list_pages &) = delete;
 	list_pages &operator=(const list_pages &) = delete;
 	~list_pages();
@@ -52,8 +55,9 @@ struct list_pages {
 } // namespace detail
 
 /// Where the kernel publishes workers that may be executed: new ones, ones that were blocked, and
-/// preempted ones, in that order of time, each exactly once. Owns a file descriptor and the pages shared
-/// with the kernel. All const members may be called by any number of threads at the same time.
+/// preempted ones, in that order of time, each exactly once; with scheduler::options::list also those
+/// that were woken in user mode. Owns a file descriptor and the pages shared with the kernel. All const
+/// members may be called by any number of threads at the same time.
 ///
 /// A scheduler may take from any list and a list may serve any number of schedulers. (Windows' one-list
 /// queue gave the first caller everything; here try_pop_many() takes as many as asked for.)
@@ -74,7 +78,8 @@ public:
 	~completion_list();
 
 	/// The id of the longest published worker, which leaves the list; nothing if it is empty. No system
-	/// call, no lock. The worker can be executed at once.
+	/// call, no lock (a short one for those that were woken in user mode, who take turns with the others). The worker
+	/// can be executed at once.
 	std::optional<worker_id> try_pop() const noexcept;
 
 	/// Takes up to ids.size() workers at once. Returns how many.
@@ -129,8 +134,8 @@ public:
 	/// Whether close() was called.
 	bool closed() const noexcept;
 
-	/// The file descriptor, for poll, epoll and select: readable while the list is not empty. Stays the
-	/// property of this object.
+	/// The file descriptor, for poll, epoll and select: readable while the list is not empty, but for workers that
+	/// were woken in user mode (scheduler::options::list). Stays the property of this object.
 	int native_handle() const noexcept { return fd_; }
 
 	/// The number of this list, as in the ids of its workers.

@@ -13,7 +13,8 @@
 namespace ums {
 
 /// As std::mutex, for workers and ordinary threads together: std::unique_lock, std::scoped_lock and the like work
-/// with it. A worker of a run_loop with user_switch, and no slice, that has to wait switches to the next one in user mode;
+/// with it. A worker of a run_loop with user_switch, and no slice, that has to wait switches to the next one in user mode,
+/// and one of a list with a scheduler of its own (scheduler::options::list) to that;
 /// any other thread sleeps in the kernel, and the scheduler of a worker hears of it as of any block. Nobody spins. A
 /// signal for a worker that waits in user mode is taken when it goes on, and does not end the wait.
 ///

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <system_error>
 
@@ -18,12 +19,15 @@ namespace ums {
 /// Why scheduler::run() returned.
 enum class reason : std::uint32_t {
 	none = 0,			  ///< the worker did not run: see the error code
-	blocked = UMS_UPCALL_BLOCKED,	  ///< sleeps in the kernel; comes back on its completion list
+	blocked = UMS_UPCALL_BLOCKED,	  ///< sleeps, or waits; comes back on its completion list
 	yielded = UMS_UPCALL_YIELDED,	  ///< called this_worker::yield(); is the scheduler's, on no list
 	preempted = UMS_UPCALL_PREEMPTED, ///< was stopped; is on its completion list
 	exited = UMS_UPCALL_EXITED,	  ///< has ended
 	detached = UMS_UPCALL_DETACHED,	  ///< has become an ordinary thread
 };
+
+/// event::cause() of a worker that waits for another thread, by a synchronisation object of this library, in user mode.
+inline constexpr std::uint64_t cause_wait = std::uint64_t{2} << 32;
 
 /// What happened to the worker that a scheduler ran. (Windows' "blocked" did not say who, and stood for
 /// the end of a thread as well.)
@@ -32,7 +36,7 @@ struct event {
 	worker_id worker = worker_id::none;
 	std::uint64_t detail = 0; ///< as in <linux/ums.h>; the members below give it its meaning
 
-	/// blocked: the number of the system call in which it sleeps, or UMS_CAUSE_FAULT.
+	/// blocked: the number of the system call in which it sleeps, or UMS_CAUSE_FAULT, or cause_wait.
 	std::uint64_t cause() const noexcept { return detail; }
 	/// blocked: whether it sleeps for a page fault, not in a system call.
 	bool is_fault() const noexcept { return reason == ums::reason::blocked && detail == UMS_CAUSE_FAULT; }
@@ -74,12 +78,14 @@ struct alignas(64) upcall_context {
 
 	std::uint64_t control_words = 0;       // of SSE and x87
 	std::uint32_t list_nr = ~std::uint32_t{}; // of a run_loop: of the only list whose workers it runs
+	list_pages *own_list = nullptr;		  // of scheduler::options::list
 };
 
 // upcall_context::reason, besides those of the kernel: UMS_UPCALL_YIELDED in another way.
 enum user_reason : std::uint64_t {
 	yielded_in_user_mode = 0x100 | UMS_UPCALL_YIELDED,
 	yielded_asking = 0x200 | UMS_UPCALL_YIELDED, // for another one to run
+	blocked_in_user_mode = 0x100 | UMS_UPCALL_BLOCKED,
 };
 
 } // namespace detail
@@ -119,11 +125,19 @@ public:
 		/// thread carries nobody (errc::running until then). To have two schedulers run it at the same
 		/// time is not found out; nor that one executes it which is none of this library (raw_scheduler_enter()).
 		bool user_switch = false;
+
+		/// With user_switch: a list whose workers only this scheduler runs. Those that have the option, too, then
+		/// need no system call either to wait for another thread in a ums::mutex, a channel and so on, without
+		/// a timeout: run() returns reason::blocked with cause_wait, and once woken the worker is on the list
+		/// again. A scheduler need not know the difference, but that the list's native_handle() does not tell
+		/// of such workers; its members do. (run_loop does it in a quicker way, and with timeouts.)
+		const completion_list *list = nullptr;
 	};
 
 	/// The calling thread becomes a scheduler. A guard page lies below the upcall stack.
-	/// Throws std::system_error: device_or_resource_busy (it is a worker or a scheduler already),
-	/// function_not_supported, operation_not_permitted, not_enough_memory.
+	/// Throws std::system_error: device_or_resource_busy (it is a worker or a scheduler already, or the list in
+	/// the options has a scheduler), function_not_supported, operation_not_permitted, not_enough_memory,
+	/// too_many_files_open.
 	explicit scheduler(const options &opts);
 	explicit scheduler(std::size_t upcall_stack_size) : scheduler(options{.upcall_stack_size = upcall_stack_size}) {}
 	scheduler() : scheduler(options{}) {}
@@ -181,6 +195,7 @@ private:
 	}
 
 	detail::upcall_context context_;
+	std::shared_ptr<detail::list_pages> own_list_; // bound as long as it is here
 	std::byte *stack_ = nullptr; // with the guard page
 	std::size_t stack_size_ = 0;
 };

@@ -70,6 +70,7 @@
 #define SLOT_SHIFT		7	/* of its size */
 #define YIELDED_IN_USER_MODE	0x102	/* enum user_reason */
 #define YIELDED_ASKING		0x202
+#define BLOCKED_IN_USER_MODE	0x101
 
 #include "frame.h"
 
@@ -228,6 +229,13 @@ function ums_leave
 	own_area
 	switch_to_scheduler leave, %rdi, %rsi, decline, YIELDED_IN_USER_MODE
 end_function ums_leave
+
+/* void ums_block(worker_context *rdi, cause rsi) */
+function ums_block
+	save_registers
+	own_area
+	switch_to_scheduler block, %rdi, %rsi, decline, BLOCKED_IN_USER_MODE
+end_function ums_block
 
 /* void ums_park(worker_context *rdi) */
 function ums_park

@@ -21,6 +21,9 @@ void ums_leave(ums::detail::worker_context *from, std::uint64_t argument);
 void ums_park(ums::detail::worker_context *from);
 void ums_ask_scheduler(ums::detail::worker_context *from);
 
+// To the same: for it, blocked by @cause.
+void ums_block(ums::detail::worker_context *from, std::uint64_t cause);
+
 // From the calling worker to another one, if that was saved under the same scheduler, with context_parked
 // likewise.
 void ums_park_to(ums::detail::worker_context *from, ums::detail::worker_context *to);

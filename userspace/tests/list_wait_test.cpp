@@ -1,0 +1,499 @@
+// SPDX-License-Identifier: MIT
+//
+// Workers that wait for another thread in user mode, under a scheduler of the program's own: they are blocked, and come
+// back on their list. That the synchronisation objects do what they should there, sync_test.cpp tests.
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include <signal.h>
+#include <sys/rseq.h>
+
+#include "helpers.hpp"
+
+using namespace std::chrono_literals;
+using steady = std::chrono::steady_clock;
+using test::error_of;
+using ums::reason;
+
+namespace {
+
+const ums::worker::options may_switch{.user_switch = true};
+
+ums::scheduler::options of(const ums::completion_list &list)
+{
+	return {.user_switch = true, .list = &list};
+}
+
+class ListWait : public testing::Test
+{
+protected:
+	void SetUp() override
+	{
+		if (!ums::probe().has(UMS_FEATURE_USER_SWITCH) || !__rseq_size)
+			GTEST_SKIP() << "no switch in user mode";
+	}
+};
+
+bool is_wait(const ums::event &e)
+{
+	return e.reason == reason::blocked && e.cause() == ums::cause_wait;
+}
+
+} // namespace
+
+TEST_F(ListWait, TheKernelDoesNotSeeIt)
+{
+	constexpr int rounds = 5000;
+	ums::completion_list list(2);
+	ums::channel<int> there, back;
+	ums::scheduler me(of(list));
+	ums::worker a(list, may_switch, [&] {
+		for (int i = 0; i < rounds; i++) {
+			there.send(i);
+			EXPECT_EQ(back.receive(), i);
+		}
+		there.close();
+	});
+	ums::worker b(list, may_switch, [&] {
+		while (const auto i = there.receive())
+			back.send(*i);
+	});
+	const auto before = ums::query_thread();
+	int waits = 0, others = 0;
+	for (int n = 2; n > 0;) {
+		const auto e = me.run(list.pop());
+		waits += is_wait(e);
+		others += e.reason == reason::blocked && !is_wait(e);
+		n -= e.is_last();
+	}
+	const auto after = ums::query_thread();
+	EXPECT_GE(waits, rounds);
+	EXPECT_LT(others, 100);
+	EXPECT_LT(after.executes - before.executes, 200U);
+	// Nor has the list slept, as there is always somebody to run.
+	EXPECT_LT(after.blocks_syscall - before.blocks_syscall, 200U);
+	EXPECT_EQ(ums::system_call_name(ums::cause_wait), "wait in user mode");
+}
+
+// First come, first served, and nobody twice.
+TEST_F(ListWait, TheyComeBackInOrder)
+{
+	constexpr int n = 5;
+	ums::completion_list list(n);
+	ums::counting_semaphore<> gate(0);
+	ums::scheduler me(of(list));
+	std::vector<ums::worker> workers;
+	std::vector<ums::worker_id> order;
+	for (int i = 0; i < n; i++) {
+		workers.emplace_back(list, may_switch, [&] { gate.acquire(); });
+		const auto id = list.pop();
+		while (!is_wait(me.run(id)))
+			EXPECT_EQ(list.pop(), id);
+		order.push_back(id);
+		EXPECT_NE(list.state(id), ums::worker_state::ready);
+	}
+	EXPECT_TRUE(list.empty());
+	EXPECT_EQ(list.try_pop(), std::nullopt);
+	gate.release(3);
+	EXPECT_FALSE(list.empty());
+	EXPECT_EQ(list.try_pop(), order[0]);
+	std::array<ums::worker_id, 4> some{};
+	ASSERT_EQ(list.try_pop_many(some), 2U);
+	EXPECT_EQ(some[0], order[1]);
+	EXPECT_EQ(some[1], order[2]);
+	EXPECT_TRUE(list.empty());
+	gate.release(2);
+	ASSERT_EQ(list.try_pop_many(std::span(some).first(1)), 1U);
+	EXPECT_EQ(some[0], order[3]);
+	EXPECT_EQ(list.pop(), order[4]);
+	EXPECT_TRUE(list.empty());
+	for (const auto id : order)
+		EXPECT_EQ(test::run(me, list, id).reason, reason::exited);
+}
+
+// Neither those that the kernel publishes nor the others wait for ever.
+TEST_F(ListWait, BothKindsHaveTheirTurn)
+{
+	ums::completion_list list(8);
+	ums::scheduler me(of(list));
+	ums::counting_semaphore<> one(1), two(0);
+	bool over = false;
+	const auto plays = [&](ums::counting_semaphore<> &mine, ums::counting_semaphore<> &others) {
+		while (!over) {
+			mine.acquire();
+			others.release();
+		}
+		others.release();
+	};
+	// The list is never empty of either kind.
+	ums::worker a(list, may_switch, [&] { plays(one, two); }), b(list, may_switch, [&] { plays(two, one); });
+	std::array<ums::worker, 2> publishers;
+	std::array<int, 2> turns{};
+	for (std::size_t i = 0; i < publishers.size(); i++)
+		publishers[i] = ums::worker(list, may_switch, [&, i] {
+			while (turns[i]++ < 50)
+				ums::this_worker::yield_to_list();
+			over = turns[0] >= 50 && turns[1] >= 50;
+		});
+	int runs = 0;
+	for (int n = 4; n > 0; runs++)
+		n -= me.run(list.pop()).is_last();
+	EXPECT_LT(runs, 4000);
+	EXPECT_GT(runs, 100);
+}
+
+// Whoever wakes them, and however the scheduler sleeps.
+TEST_F(ListWait, ASleepingSchedulerHearsOfThem)
+{
+	constexpr int rounds = 400;
+	ums::completion_list list(1), other(1);
+	ums::counting_semaphore<> asks(0), answers(0);
+	std::atomic<int> waits{0};
+	std::jthread by_thread([&] {
+		for (int i = 0; i < rounds / 2; i++) {
+			asks.acquire();
+			// Most often it sleeps by then.
+			while (waits <= i)
+				std::this_thread::yield();
+			if (i % 8 == 0)
+				std::this_thread::sleep_for(100us);
+			answers.release();
+		}
+	});
+	std::jthread by_worker([&] {
+		ums::scheduler me(of(other));
+		ums::worker w(other, may_switch, [&] {
+			for (int i = 0; i < rounds / 2; i++) {
+				asks.acquire();
+				answers.release();
+			}
+		});
+		test::take_turns(me, other, 1);
+	});
+	ums::scheduler me(of(list));
+	int round = 0;
+	ums::worker w(list, may_switch, [&] {
+		for (; round < rounds; round++) {
+			asks.release();
+			answers.acquire();
+		}
+	});
+	for (bool over = false; !over;) {
+		ums::worker_id id{};
+		std::error_code ec;
+		switch (round % 4) {
+		case 0:
+			id = list.pop();
+			break;
+		case 1:
+			id = list.pop_for(1h).value();
+			break;
+		case 2:
+			do
+				list.wait(ec);
+			while (ec == std::errc::interrupted);
+			ASSERT_FALSE(ec);
+			id = list.try_pop().value();
+			break;
+		case 3:
+			ASSERT_TRUE(list.wait_for(1h));
+			id = list.try_pop().value();
+			break;
+		}
+		const auto e = me.run(id);
+		waits += is_wait(e);
+		over = e.is_last();
+	}
+	// The threads may need some more to end.
+	waits = rounds;
+	EXPECT_EQ(round, rounds);
+}
+
+TEST_F(ListWait, SleepsEnd)
+{
+	ums::completion_list list(1);
+	ums::binary_semaphore gate(0);
+	ums::scheduler me(of(list));
+	ums::worker w(list, may_switch, [&] { gate.acquire(); });
+	while (!is_wait(me.run(list.pop())))
+		;
+	auto start = steady::now();
+	EXPECT_FALSE(list.wait_until(start + 5ms));
+	EXPECT_GE(steady::now() - start, 5ms);
+	EXPECT_FALSE(list.wait_until(start));
+	EXPECT_FALSE(list.wait_for(0s));
+	EXPECT_EQ(list.pop_for(1ms), std::nullopt);
+
+	// By a handler, if it is asked to.
+	struct sigaction action {};
+	action.sa_handler = [](int) {};
+	ASSERT_EQ(sigaction(SIGALRM, &action, nullptr), 0);
+	timer_t timer;
+	sigevent event{};
+	event.sigev_notify = SIGEV_THREAD_ID;
+	event.sigev_signo = SIGALRM;
+	event._sigev_un._tid = gettid();
+	ASSERT_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+	const itimerspec soon{.it_interval = {0, 2'000'000}, .it_value = {0, 2'000'000}};
+	ASSERT_EQ(timer_settime(timer, 0, &soon, nullptr), 0);
+	std::error_code ec;
+	list.wait(ec);
+	EXPECT_EQ(ec, std::errc::interrupted);
+	start = steady::now();
+	EXPECT_FALSE(list.wait_until(start + 10ms));
+	EXPECT_GE(steady::now() - start, 10ms);
+	timer_delete(timer);
+
+	// What the kernel publishes is heard as well.
+	std::jthread wakes([&] {
+		std::this_thread::sleep_for(2ms);
+		gate.release();
+	});
+	EXPECT_TRUE(list.wait_for(1h));
+	EXPECT_EQ(test::run(me, list, list.pop()).reason, reason::exited);
+	w.join();
+	std::jthread publishes([&] {
+		std::this_thread::sleep_for(2ms);
+		w = ums::worker(list, may_switch, [] {});
+	});
+	EXPECT_TRUE(list.wait_for(1h));
+	publishes.join();
+	EXPECT_EQ(test::run(me, list, list.pop()).reason, reason::exited);
+}
+
+TEST_F(ListWait, ClosedAndWithoutScheduler)
+{
+	ums::completion_list list(1), deserted(1);
+	std::atomic<bool> sleeps{false}, over{false};
+	std::jthread closes([&] {
+		while (!sleeps)
+			std::this_thread::yield();
+		std::this_thread::sleep_for(2ms);
+		list.close();
+	});
+	{
+		const ums::scheduler me(of(list));
+		sleeps = true;
+		EXPECT_EQ(error_of([&] { list.wait(); }), std::errc::bad_file_descriptor);
+		EXPECT_EQ(error_of([&] { list.wait_for(1h); }), std::errc::bad_file_descriptor);
+	}
+
+	// A scheduler dies.
+	sleeps = false;
+	std::jthread dies([&] {
+		[[maybe_unused]] static const auto *const lost = new ums::scheduler(of(deserted));
+		sleeps = true;
+		while (!over)
+			std::this_thread::yield();
+	});
+	while (!sleeps)
+		std::this_thread::yield();
+	std::jthread ends([&] {
+		std::this_thread::sleep_for(2ms);
+		over = true;
+	});
+	EXPECT_EQ(error_of([&] { deserted.wait(); }), std::errc::owner_dead);
+}
+
+// Those with a timeout sleep in the kernel, and so do those in the program's own regions and under a scheduler that is
+// not their list's.
+TEST_F(ListWait, OthersSleepInTheKernel)
+{
+	ums::completion_list list(1), foreign(2);
+	ums::scheduler me(of(list));
+	ums::counting_semaphore<> gate(0);
+	const auto until = [&](const ums::completion_list &l, auto is) {
+		for (;;)
+			if (const auto e = me.run(l.pop()); is(e))
+				return e;
+	};
+	const auto sleeps = [](const ums::event &e) { return e.reason == reason::blocked && e.cause() == SYS_futex; };
+	const auto ends = [](const ums::event &e) {
+		EXPECT_FALSE(is_wait(e));
+		return e.is_last();
+	};
+
+	ums::worker w(list, may_switch, [&] { EXPECT_TRUE(gate.try_acquire_for(1h)); });
+	until(list, sleeps);
+	gate.release();
+	until(list, ends);
+	w.join();
+
+	w = ums::worker(foreign, may_switch, [&] { gate.acquire(); });
+	until(foreign, sleeps);
+	gate.release();
+	until(foreign, ends);
+
+	w = ums::worker(list, [&] { gate.acquire(); });
+	until(list, sleeps);
+	gate.release();
+	until(list, ends);
+	w.join();
+
+	// There is no upcall in a region.
+	std::jthread later([&] {
+		std::this_thread::sleep_for(5ms);
+		gate.release();
+	});
+	w = ums::worker(list, may_switch, [&] {
+		const ums::this_worker::no_upcall_region region;
+		gate.acquire();
+	});
+	until(list, ends);
+}
+
+// It waits all the same, if not as cheaply.
+TEST_F(ListWait, RunUnasked)
+{
+	ums::completion_list list(1);
+	ums::scheduler me(of(list));
+	ums::binary_semaphore gate(0);
+	bool open = false, through = false;
+	const auto wait = [&] {
+		const auto id = list.pop();
+		while (!is_wait(me.run(id)))
+			EXPECT_EQ(list.pop(), id);
+		return id;
+	};
+	const auto make = [&] {
+		through = open = false;
+		return ums::worker(list, may_switch, [&] {
+			gate.acquire();
+			EXPECT_TRUE(open);
+			through = true;
+		});
+	};
+
+	auto w = make();
+	auto id = wait();
+	EXPECT_EQ(test::run(me, list, id).cause(), std::uint64_t{SYS_futex});
+	EXPECT_FALSE(through);
+	open = true;
+	gate.release();
+	EXPECT_EQ(list.pop(), id);
+	EXPECT_EQ(test::run(me, list, id).reason, reason::exited);
+	EXPECT_TRUE(through);
+	EXPECT_TRUE(list.empty());
+	w.join();
+
+	// When it has been woken, but is on the list still.
+	w = make();
+	id = wait();
+	open = true;
+	gate.release();
+	EXPECT_EQ(test::run(me, list, id).reason, reason::yielded);
+	EXPECT_FALSE(through);
+	EXPECT_EQ(list.try_pop(), id);
+	EXPECT_EQ(test::run(me, list, id).reason, reason::exited);
+	EXPECT_TRUE(list.empty());
+}
+
+TEST_F(ListWait, SchedulersComeAndGo)
+{
+	ums::completion_list list(2), other(1);
+	ums::counting_semaphore<> gate(0);
+	int through = 0;
+	const auto waits = [&] {
+		for (int i = 0; i < 3; i++)
+			gate.acquire();
+		through++;
+	};
+	std::optional<ums::scheduler> me(std::in_place, of(list));
+
+	// One at a time; and what has failed leaves nothing behind.
+	EXPECT_EQ(error_of([&] { const ums::scheduler second(of(other)); }), std::errc::device_or_resource_busy);
+	std::jthread([&] {
+		EXPECT_EQ(error_of([&] { const ums::scheduler second(of(list)); }), std::errc::device_or_resource_busy);
+		const ums::scheduler second(of(other));
+	}).join();
+
+	ums::worker a(list, may_switch, waits), b(list, may_switch, waits);
+	const auto all_wait = [&] {
+		for (int n = 0; n < 2;)
+			n += is_wait(me->run(list.pop()));
+	};
+	all_wait();
+	me.reset();
+	// Woken while there is no scheduler.
+	gate.release(2);
+	EXPECT_FALSE(list.empty());
+	me.emplace(of(list));
+	all_wait();
+	me.reset();
+	// By one to which the list does not belong: then they wait in the kernel.
+	me.emplace(ums::scheduler::options{.user_switch = true});
+	gate.release(2);
+	for (int n = 0; n < 2;) {
+		const auto e = me->run(list.pop());
+		EXPECT_FALSE(is_wait(e));
+		n += e.reason == reason::blocked && e.cause() == SYS_futex;
+	}
+	gate.release(2);
+	test::take_turns(*me, list, 2);
+	EXPECT_EQ(through, 2);
+}
+
+// As with any that has yielded in user mode, closing the list does not take them from their scheduler.
+TEST_F(ListWait, TheListIsClosed)
+{
+	ums::completion_list list(1);
+	ums::binary_semaphore gate(0);
+	ums::scheduler me(of(list));
+	std::atomic<bool> through{false};
+	ums::worker w(list, may_switch, [&] {
+		gate.acquire();
+		through = true;
+	});
+	const auto id = list.pop();
+	while (!is_wait(me.run(id)))
+		EXPECT_EQ(list.pop(), id);
+	list.close();
+	gate.release();
+	EXPECT_EQ(list.try_pop(), id);
+	std::error_code ec;
+	me.run(id, {}, ec);
+	w.join();
+	EXPECT_TRUE(through);
+}
+
+namespace {
+
+std::atomic<int> handled;
+
+} // namespace
+
+TEST_F(ListWait, SignalsForThoseThatWait)
+{
+	struct sigaction action {};
+	action.sa_handler = [](int) { handled++; };
+	ASSERT_EQ(sigaction(SIGUSR1, &action, nullptr), 0);
+	ums::completion_list list(2);
+	ums::scheduler me(of(list));
+	ums::counting_semaphore<> gate(0);
+	handled = 0;
+	constexpr int rounds = 20;
+	int seen = 0;
+	ums::worker w(list, may_switch, [&] {
+		for (int i = 0; i < rounds; i++) {
+			gate.acquire();
+			// At the latest in the next system call.
+			gettid();
+			seen += handled == i + 1;
+		}
+	});
+	const auto thread = w.native_handle();
+	for (bool over = false; !over;) {
+		const auto e = me.run(list.pop());
+		over = e.is_last();
+		if (is_wait(e)) {
+			pthread_kill(thread, SIGUSR1);
+			gate.release();
+		}
+	}
+	EXPECT_EQ(handled, rounds);
+	EXPECT_EQ(seen, rounds);
+}
