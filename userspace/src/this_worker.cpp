@@ -10,6 +10,7 @@
 #include <ums/error.hpp>
 
 #include "context.hpp"
+#include "kept_threads.hpp"
 #include "loop_scheduler.hpp"
 #include "registry.hpp"
 #include "this_worker_state.hpp"
@@ -71,6 +72,7 @@ void forget_in_child() noexcept
 	me = detail::no_worker;
 	detail::forget_slots();
 	detail::forget_schedulers();
+	detail::kept_thread::forget();
 }
 
 const int at_fork = pthread_atfork(nullptr, nullptr, forget_in_child);
@@ -137,6 +139,17 @@ void belongs_to(loop_entry &entry) noexcept
 {
 	if (is_switchable())
 		me.entry = &entry;
+}
+
+void end_as_worker() noexcept
+{
+	if (me.id == worker_id::none)
+		return;
+	me.context = no_worker.context;
+	me.entry = no_worker.entry;
+	// Its list may be closed: then it is none any more.
+	ums_detach(0);
+	forget();
 }
 
 void on_detach(void (*function)(void *), void *argument) noexcept

@@ -57,6 +57,9 @@ long become_worker(int list_fd, const std::shared_ptr<list_pages> &pages, std::u
 // The calling worker is of a run_loop.
 void belongs_to(loop_entry &entry) noexcept;
 
+// The calling worker, if it is one still, ends, but not its thread: an ordinary one then.
+void end_as_worker() noexcept;
+
 // What is to be done once when the calling worker becomes an ordinary thread: ums::worker gives its place
 // back.
 void on_detach(void (*function)(void *), void *argument) noexcept;

@@ -3,11 +3,15 @@
 
 #include <utility>
 
+#include <errno.h>
+#include <signal.h>
 #include <sys/types.h>
 #include <unistd.h>
 
 #include <ums/scheduler.hpp>
 
+#include "kept_threads.hpp"
+#include "sanitizer.hpp"
 #include "this_worker_state.hpp"
 #include "thread.hpp"
 #include "throw_error.hpp"
@@ -33,27 +37,74 @@ struct start_data {
 	std::stop_token token;
 	worker::options options;
 	int list_fd;
+	sigset_t signals; // that its creator blocks; for a thread that is kept
 };
+
+void run(start_data &data)
+{
+	auto &shared = *data.shared;
+
+	detail::name_this_thread(data.options.name);
+	shared.tid.store(gettid(), std::memory_order_release);
+	const long id = detail::become_worker(data.list_fd, shared.pages, data.options.user_data,
+					      data.options.user_switch, true);
+	if (id < 0) {
+		shared.error.store(static_cast<int>(-id), std::memory_order_release);
+		return;
+	}
+	shared.id.store(static_cast<std::uint64_t>(id), std::memory_order_release);
+	detail::on_detach([](void *s) { static_cast<detail::worker_shared *>(s)->release(); }, &shared);
+	data.body->run(std::move(data.token));
+}
 
 // Not noexcept: pthread_exit() unwinds through it. An exception finds no handler and so calls
 // std::terminate().
 void *worker_main(void *argument)
 {
 	const std::unique_ptr<start_data> data(static_cast<start_data *>(argument));
-	auto &shared = *data->shared;
-
-	detail::name_this_thread(data->options.name);
-	shared.tid.store(gettid(), std::memory_order_release);
-	const long id = detail::become_worker(data->list_fd, shared.pages, data->options.user_data,
-					      data->options.user_switch, true);
-	if (id < 0) {
-		shared.error.store(static_cast<int>(-id), std::memory_order_release);
-		return nullptr;
-	}
-	shared.id.store(static_cast<std::uint64_t>(id), std::memory_order_release);
-	detail::on_detach([](void *s) { static_cast<detail::worker_shared *>(s)->release(); }, &shared);
-	data->body->run(std::move(data->token));
+	run(*data);
 	return nullptr;
+}
+
+// Says in the end that the worker has ended, for who joins it.
+class announcement
+{
+public:
+	explicit announcement(std::shared_ptr<detail::worker_shared> shared) noexcept : shared_(std::move(shared)) {}
+	announcement(const announcement &) = delete;
+	announcement &operator=(const announcement &) = delete;
+	~announcement()
+	{
+		detail::tsan_release_if(shared_.get());
+		shared_->ended.happen();
+	}
+
+private:
+	const std::shared_ptr<detail::worker_shared> shared_;
+};
+
+// The same for one worker after the other.
+void *kept_main(void *argument)
+{
+	for (bool named = false;;) {
+		detail::kept_thread kept;
+		{
+			std::unique_ptr<start_data> data(static_cast<start_data *>(argument));
+			const announcement end(data->shared);
+			if (named && data->options.name.empty())
+				detail::name_this_thread(program_invocation_short_name);
+			named = !data->options.name.empty();
+			// Fresh in a new thread, too.
+			pthread_sigmask(SIG_SETMASK, &data->signals, nullptr);
+			pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
+			pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, nullptr);
+			run(*data);
+			data.reset();
+			detail::end_as_worker();
+			kept.keep();
+		}
+		argument = kept.wait();
+	}
 }
 
 } // namespace
@@ -74,12 +125,19 @@ void worker::start(completion_list &list, const options &opts, std::unique_ptr<d
 		auto shared = std::make_shared<detail::worker_shared>();
 		shared->pages = pages;
 		auto data = std::make_unique<start_data>(
-			start_data{std::move(body), shared, stop_.get_token(), opts, list.native_handle()});
-		const int error = detail::create_thread(
-			thread_, {.stack_size = opts.stack_size, .detached = false, .affinity = {}},
-			worker_main, data.get());
-		if (error)
-			detail::throw_error(error, "ums::worker");
+			start_data{std::move(body), shared, stop_.get_token(), opts, list.native_handle(), {}});
+		const bool keep = opts.keep_thread && opts.stack_size == 0;
+		if (keep) {
+			shared->keeps_thread = true;
+			pthread_sigmask(SIG_SETMASK, nullptr, &data->signals);
+		}
+		if (!keep || !detail::kept_thread::give(data.get(), thread_)) {
+			const int error = detail::create_thread(
+				thread_, {.stack_size = opts.stack_size, .detached = keep, .affinity = {}},
+				keep ? kept_main : worker_main, data.get());
+			if (error)
+				detail::throw_error(error, "ums::worker");
+		}
 		data.release(); // the thread's now
 		shared_ = std::move(shared);
 	} catch (...) {
@@ -127,7 +185,7 @@ void worker::join()
 // deadlock.
 int worker::finish()
 {
-	if (pthread_equal(thread_, pthread_self()))
+	if (is_caller())
 		detail::throw_error(EDEADLK, "ums::worker::join: of itself");
 
 	if (scheduler::current() && scheduler::count() == 1) {
@@ -145,8 +203,12 @@ int worker::finish()
 			detail::throw_error(EDEADLK, "ums::worker::join: by its only scheduler");
 	}
 
-	if (const int error = pthread_join(thread_, nullptr))
+	if (shared_->keeps_thread) {
+		shared_->ended.wait();
+		detail::tsan_acquire_if(shared_.get());
+	} else if (const int error = pthread_join(thread_, nullptr)) {
 		detail::throw_error(error, "ums::worker::join");
+	}
 	shared_->release();
 	const int error = shared_->error.load(std::memory_order_relaxed);
 	shared_.reset();
@@ -154,19 +216,29 @@ int worker::finish()
 	return error;
 }
 
+// The thread may run another worker by now.
+bool worker::is_caller() const noexcept
+{
+	return pthread_equal(thread_, pthread_self()) && !(shared_->keeps_thread && shared_->ended.has_happened());
+}
+
 worker::id worker::get_id() const noexcept
 {
 	if (!joinable())
 		return worker_id::none;
 	auto id = shared_->id.load(std::memory_order_acquire);
-	if (!id) {
+	if (!id && !shared_->error.load(std::memory_order_acquire)) {
 		// The thread learns its id when it first runs. Before that the kernel knows it.
 		const auto tid = shared_->tid.load(std::memory_order_acquire);
 		ums_info info{};
 		if (tid &&
 		    ums_query(UMS_QUERY_THREAD, static_cast<std::uint64_t>(tid), &info, sizeof info) == 0 &&
-		    info.role == UMS_ROLE_WORKER)
-			id = info.worker;
+		    info.role == UMS_ROLE_WORKER) {
+			// A thread that is kept may be another worker, but only after this is known.
+			id = shared_->id.load(std::memory_order_acquire);
+			if (!id && !shared_->error.load(std::memory_order_acquire))
+				id = info.worker;
+		}
 	}
 	return worker_id{id};
 }

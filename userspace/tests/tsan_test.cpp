@@ -54,6 +54,48 @@ TEST(ThreadSanitizer, KnowsMutexesAndChannels)
 	}
 }
 
+// Under a scheduler of its own list, in threads that are kept: what one leaves to the next, and to who joins it.
+TEST(ThreadSanitizer, KnowsKeptThreadsAndLists)
+{
+	constexpr int rounds = 100;
+	ums::completion_list list(3);
+	ums::scheduler me({.user_switch = true, .list = &list});
+	const ums::worker::options opts{.user_switch = true, .keep_thread = true};
+	ums::mutex m;
+	ums::condition_variable changed;
+	long counter = 0, runs = 0, waits = 0;
+	const auto serve = [&](int n) {
+		while (n > 0) {
+			const auto e = me.run(list.pop());
+			waits += e.reason == ums::reason::blocked && e.cause() == ums::cause_wait;
+			n -= e.is_last();
+		}
+	};
+	for (int i = 0; i < rounds; i++) {
+		auto given = std::make_unique<int>(i);
+		auto taken = std::make_unique<int>(-1);
+		ums::worker a(list, opts, [&, given = std::move(given)] {
+			std::unique_lock lock(m);
+			changed.wait(lock, [&] { return counter > i; });
+			runs++;
+			*taken = *given;
+		});
+		ums::worker b(list, opts, [&] {
+			const std::scoped_lock lock(m);
+			counter++;
+			changed.notify_one();
+		});
+		serve(2);
+		a.join();
+		b.join();
+		EXPECT_EQ(*taken, i);
+	}
+	EXPECT_EQ(runs, rounds);
+	if (ums::probe().has(UMS_FEATURE_USER_SWITCH)) {
+		EXPECT_GT(waits, 0);
+	}
+}
+
 TEST(ThreadSanitizerDeathTest, FindsARace)
 {
 	testing::FLAGS_gtest_death_test_style = "threadsafe";

@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: MIT
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <fstream>
 #include <memory>
+#include <set>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
+#include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "helpers.hpp"
 
@@ -293,6 +300,239 @@ TEST(Worker, PthreadExit)
 	const auto events = run_all(me, list, 1);
 	EXPECT_EQ(events.back().status(), 0);
 	EXPECT_TRUE(destroyed);
+}
+
+namespace {
+
+const ums::worker::options kept{.keep_thread = true};
+
+// Runs the workers of the list until n have ended, and says how the last one did.
+reason last_of(ums::scheduler &me, ums::completion_list &list, unsigned n = 1)
+{
+	return run_all(me, list, n).back().reason;
+}
+
+std::string name_of_this_thread()
+{
+	std::array<char, 16> name{};
+	pthread_getname_np(pthread_self(), name.data(), name.size());
+	return name.data();
+}
+
+} // namespace
+
+TEST(Worker, ThreadsAreKept)
+{
+	constexpr int n = 50;
+	ums::completion_list list(4);
+	ums::scheduler me;
+	std::set<pid_t> threads;
+	std::set<ums::worker_id> ids;
+	static thread_local int mine;
+	int was = -1;
+	for (int i = 0; i < n; i++) {
+		bool destroyed = false;
+		struct tells {
+			bool *b;
+			~tells() { *b = b != nullptr; }
+		};
+		ums::worker w(list, kept, [&, t = std::make_unique<tells>(&destroyed)] {
+			threads.insert(gettid());
+			ids.insert(ums::this_worker::get_id());
+			was = std::exchange(mine, i);
+		});
+		EXPECT_EQ(last_of(me, list), reason::detached);
+		w.join();
+		EXPECT_TRUE(destroyed);
+		EXPECT_EQ(was, i ? i - 1 : was);
+	}
+	EXPECT_EQ(threads.size(), 1U);
+	EXPECT_EQ(ids.size(), unsigned{n});
+
+	// Two at a time need two threads; and others keep to themselves.
+	threads.clear();
+	for (int i = 0; i < n; i++) {
+		ums::worker a(list, kept, [&] { threads.insert(gettid()); });
+		ums::worker b(list, kept, [&] { threads.insert(gettid()); });
+		run_all(me, list, 2);
+	}
+	EXPECT_EQ(threads.size(), 2U);
+	ums::worker other(list, [&] { EXPECT_FALSE(threads.contains(gettid())); });
+	EXPECT_EQ(last_of(me, list), reason::exited);
+	ums::worker large(list, {.stack_size = 1 << 20, .keep_thread = true},
+			  [&] { EXPECT_FALSE(threads.contains(gettid())); });
+	EXPECT_EQ(last_of(me, list), reason::exited);
+}
+
+// As a new thread would.
+TEST(Worker, KeptThreadsBeginAnew)
+{
+	ums::completion_list list(1);
+	ums::scheduler me;
+	sigset_t usr1, usr2, was;
+	sigemptyset(&usr1);
+	sigaddset(&usr1, SIGUSR1);
+	sigemptyset(&usr2);
+	sigaddset(&usr2, SIGUSR2);
+	pid_t tid = 0, second = 0;
+	{
+		ums::worker w(list, {.name = "first", .keep_thread = true}, [&] {
+			tid = gettid();
+			EXPECT_EQ(name_of_this_thread(), "first");
+			pthread_sigmask(SIG_BLOCK, &usr1, nullptr);
+			pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+		});
+		run_all(me, list, 1);
+	}
+	// Signals for the process are not its.
+	pthread_sigmask(SIG_BLOCK, &usr2, &was);
+	ums::worker w(list, kept, [&] {
+		second = gettid();
+		EXPECT_NE(name_of_this_thread(), "first");
+		sigset_t now;
+		pthread_sigmask(SIG_SETMASK, nullptr, &now);
+		EXPECT_FALSE(sigismember(&now, SIGUSR1));
+		EXPECT_TRUE(sigismember(&now, SIGUSR2));
+		int state = -1;
+		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
+		EXPECT_EQ(state, PTHREAD_CANCEL_ENABLE);
+	});
+	pthread_sigmask(SIG_SETMASK, &was, nullptr);
+	run_all(me, list, 1);
+	EXPECT_EQ(tid, second);
+}
+
+TEST(Worker, KeptThreadsEndInAnyWay)
+{
+	ums::completion_list list(2);
+	ums::scheduler me;
+	const test::pipe pipe;
+
+	// By pthread_exit(): then it is not kept.
+	bool destroyed = false;
+	struct cleanup {
+		bool &b;
+		~cleanup() { b = true; }
+	};
+	pid_t tid = 0, next = 0;
+	ums::worker w(list, kept, [&] {
+		const cleanup c{destroyed};
+		tid = gettid();
+		pthread_exit(nullptr);
+	});
+	EXPECT_EQ(last_of(me, list), reason::exited);
+	w.join();
+	EXPECT_TRUE(destroyed);
+
+	// As an ordinary thread by then: it is.
+	w = ums::worker(list, kept, [&] {
+		EXPECT_NE(gettid(), tid);
+		tid = gettid();
+		ums::this_worker::detach();
+	});
+	EXPECT_EQ(last_of(me, list), reason::detached);
+	w.join();
+	{
+		ums::completion_list closed(1);
+		w = ums::worker(closed, kept, [&] {
+			EXPECT_EQ(gettid(), tid);
+			pipe.take();
+			EXPECT_FALSE(ums::this_worker::is_worker());
+		});
+		const auto id = closed.pop();
+		while (me.run(id).cause() != SYS_read)
+			EXPECT_EQ(closed.pop(), id);
+	}
+	pipe.give();
+	w.join();
+	// Its place is free.
+	ums::completion_list one(1);
+	for (int i = 0; i < 3; i++) {
+		w = ums::worker(one, kept, [&] { next = gettid(); });
+		EXPECT_EQ(error_of([&] { const ums::worker second(one, kept, [] {}); }), std::errc::no_space_on_device);
+		run_all(me, one, 1);
+		EXPECT_EQ(next, tid);
+		w.join();
+	}
+}
+
+// An ended worker is another one than that which has its thread now.
+TEST(Worker, JoinOnTheSameThread)
+{
+	ums::completion_list list(2);
+	ums::scheduler me;
+	pid_t tid = 0;
+	ums::worker first(list, kept, [&] { tid = gettid(); });
+	const auto id = list.pop();
+	EXPECT_EQ(run(me, list, id).reason, reason::detached);
+	// The thread may be on its way yet.
+	pid_t second_tid = 0;
+	for (int i = 0; i < 1000 && second_tid != tid; i++) {
+		ums::worker second(list, kept, [&] {
+			second_tid = gettid();
+			if (second_tid == tid) {
+				EXPECT_EQ(first.get_id(), id);
+				first.join();
+			}
+		});
+		run_all(me, list, 1);
+	}
+	EXPECT_EQ(second_tid, tid);
+	EXPECT_FALSE(first.joinable());
+
+	ums::worker *self = nullptr;
+	ums::worker w(list, kept, [&] {
+		EXPECT_EQ(error_of([&] { self->join(); }), std::errc::resource_deadlock_would_occur);
+	});
+	self = &w;
+	EXPECT_EQ(error_of([&] { w.join(); }), std::errc::resource_deadlock_would_occur);
+	run_all(me, list, 1);
+}
+
+// Whoever joins, and whoever creates; in user mode where that is possible.
+TEST(Worker, KeptThreadsOfManySchedulers)
+{
+	constexpr int schedulers = 3, each = 100;
+	std::atomic<int> ended{0};
+	std::vector<std::jthread> threads;
+	for (int k = 0; k < schedulers; k++)
+		threads.emplace_back([&] {
+			ums::completion_list list(4);
+			ums::scheduler me({.user_switch = true, .list = &list});
+			const ums::worker::options opts{.user_switch = true, .keep_thread = true};
+			ums::worker creator(list, opts, [&] {
+				for (int i = 0; i < each; i++) {
+					ums::worker w(list, opts, [&] { ended++; });
+					w.join();
+				}
+			});
+			test::take_turns(me, list, each + 1);
+		});
+	threads.clear();
+	EXPECT_EQ(ended, schedulers * each);
+}
+
+// The child of fork() has none of them.
+TEST(Worker, KeptThreadsAndFork)
+{
+	ums::completion_list list(1);
+	ums::scheduler me;
+	ums::worker w(list, kept, [] {});
+	run_all(me, list, 1);
+	w.join();
+	const pid_t child = fork();
+	if (child == 0) {
+		alarm(30);
+		ums::completion_list own(1);
+		ums::scheduler mine;
+		bool ran = false;
+		ums::worker other(own, kept, [&] { ran = true; });
+		run_all(mine, own, 1);
+		_exit(ran ? 0 : 1);
+	}
+	int status = -1;
+	ASSERT_EQ(waitpid(child, &status, 0), child);
+	EXPECT_EQ(status, 0);
 }
 
 TEST(WorkerDeathTest, AnEscapedExceptionTerminates)

@@ -17,6 +17,7 @@
 
 #include <ums/completion_list.hpp>
 #include <ums/export.hpp>
+#include <ums/latch.hpp>
 #include <ums/worker_id.hpp>
 
 namespace ums {
@@ -72,6 +73,8 @@ struct worker_shared {
 	std::atomic<std::uint64_t> id{0};
 	std::atomic<bool> counted{true}; // holds a place in pages->reserved
 	std::atomic<int> error{0};	 // of ums_worker_enter()
+	bool keeps_thread = false;
+	base::occurrence ended; // if it does
 
 	// Gives the place back, once.
 	void release() noexcept;
@@ -99,6 +102,15 @@ public:
 		std::size_t stack_size = 0;  ///< bytes; 0: the default of pthread_create(3)
 		std::uint64_t user_data = 0; ///< for completion_list::user_data()
 		bool user_switch = false;    ///< as in scheduler::options
+
+		/// If its stack has the default size: the thread of a worker that had this option, and has ended, runs it,
+		/// if there is one, and its own thread is kept likewise. In the steady state no thread is made then.
+		/// What the worker before has left to its thread is still there (thread-local variables, affinity,
+		/// scheduling policy, credentials, ...; but for the name and the signal mask), so that such
+		/// workers should trust each other. It has an id of its own. For its scheduler it ends with
+		/// reason::detached, unless by pthread_exit(), and join() does not wait for the destruction of
+		/// thread-local variables. Threads that are kept block all signals, and are never given back.
+		bool keep_thread = false;
 	};
 
 	/// No worker.
@@ -143,7 +155,8 @@ public:
 	/// its list; until then, and without worker, worker_id::none. No wait.
 	id get_id() const noexcept;
 
-	/// The thread, for pthread_setaffinity_np() and the like. Precondition: joinable().
+	/// The thread, for pthread_setaffinity_np() and the like. Preconditions: joinable(); with keep_thread, the
+	/// worker has not ended.
 	native_handle_type native_handle() const noexcept { return thread_; }
 
 	std::stop_source get_stop_source() noexcept { return stop_; }
@@ -156,6 +169,7 @@ public:
 private:
 	void start(completion_list &list, const options &opts, std::unique_ptr<detail::body> body);
 	int finish();
+	bool is_caller() const noexcept;
 
 	pthread_t thread_{};
 	std::shared_ptr<detail::worker_shared> shared_;
