@@ -83,7 +83,8 @@ bool queue_lock::wait_for_a_scheduler(waiter &me, const deadline &until) noexcep
 	return true;
 }
 
-void queue_lock::wait_for_list(waiter &me) noexcept
+// Has no timeout: true.
+bool queue_lock::wait_for_list(waiter &me) noexcept
 {
 	const auto has_come = [&] { return me.woken.load(std::memory_order_acquire) == waiter::taken; };
 
@@ -91,18 +92,19 @@ void queue_lock::wait_for_list(waiter &me) noexcept
 	ums_block(detail::me.context, cause_wait);
 	tsan_acquire_if(ums_tsan_scheduler());
 	if (has_come())
-		return;
+		return true;
 	// Its scheduler is gone, or somebody has run it unasked: it waits as any other thread.
 	std::uint32_t is = waiter::waits;
 	if (me.woken.compare_exchange_strong(is, waiter::sleeps, std::memory_order_acquire)) {
 		region_.leave();
 		while (me.woken.load(std::memory_order_acquire) == waiter::sleeps)
 			futex_wait(me.woken, waiter::sleeps);
-		return;
+		return true;
 	}
 	// Who has woken it puts it on the list, from where somebody will take it.
 	while (!has_come())
 		ums_yield(0, 0);
+	return true;
 }
 
 bool queue_lock::wait_in_kernel(waiter &me, const deadline &until) noexcept

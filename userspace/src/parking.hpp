@@ -55,7 +55,7 @@ struct waiter : inbox_item {
 
 	loop_entry *entry = nullptr;
 	woken_workers *list = nullptr;	// of both null: it sleeps in the kernel
-	worker_id id = worker_id::none; // with @list
+	worker_id id;			// with @list
 	std::atomic<std::uint32_t> woken{waits};
 	bool delivered = false; // its scheduler knows, and will not look at it again
 
@@ -88,7 +88,7 @@ public:
 private:
 	bool wait_until(waiter &me, timer_queue::time_point until) noexcept;
 	bool wait_in_kernel(waiter &me, const deadline &until) noexcept;
-	void wait_for_list(waiter &me) noexcept;
+	bool wait_for_list(waiter &me) noexcept;
 
 	// Its scheduler has died: as any worker without one it waits for one in the kernel.
 	bool wait_for_a_scheduler(waiter &me, const deadline &until) noexcept;
@@ -104,13 +104,12 @@ private:
 struct parking : waiter {
 	explicit parking(const deadline &until) noexcept
 	{
-		// In the program's region, too, or in a handler that has interrupted one: it does not let others run.
-		if (!is_switchable() || me.slot->no_upcall != 1)
-			return;
+		// In the program's region, too, or in a handler that has interrupted one, it does not let others run.
 		if (is_in_loop()) {
-			if (me.entry->owner->runs_here())
+			if (me.slot->no_upcall == 1 && me.entry->owner->runs_here())
 				entry = me.entry;
-		} else if (!until && (list = list_with_scheduler())) {
+		} else if (!until && is_switchable() && me.slot->no_upcall == 1) {
+			list = list_with_scheduler();
 			id = me.id;
 		}
 	}
@@ -151,12 +150,8 @@ inline bool queue_lock::wait(waiter &me, const deadline &until) noexcept
 {
 	if (lock_.owns_lock())
 		unlock();
-	if (me.list) {
-		wait_for_list(me);
-		return true;
-	}
 	if (!me.entry)
-		return wait_in_kernel(me, until);
+		return me.list ? wait_for_list(me) : wait_in_kernel(me, until);
 	if (until)
 		return wait_until(me, *until);
 	return me.entry->owner->park() || wait_for_a_scheduler(me, {});

@@ -247,7 +247,7 @@ event scheduler::run(ums_slot *slot, worker_id id, std::chrono::nanoseconds slic
 			return {.reason = reason::none, .worker = id, .detail = 0};
 		}
 	}
-	if (context_.reason != detail::yielded_in_user_mode)
+	if (!(context_.reason & detail::in_user_mode))
 		conclude(ns);
 	ec.clear();
 	return last_event();

@@ -81,11 +81,12 @@ struct alignas(64) upcall_context {
 	list_pages *own_list = nullptr;		  // of scheduler::options::list
 };
 
-// upcall_context::reason, besides those of the kernel: UMS_UPCALL_YIELDED in another way.
+// upcall_context::reason, besides those of the kernel: the same in another way.
 enum user_reason : std::uint64_t {
-	yielded_in_user_mode = 0x100 | UMS_UPCALL_YIELDED,
+	in_user_mode = 0x100, // which is all that there is to it
+	yielded_in_user_mode = in_user_mode | UMS_UPCALL_YIELDED,
+	blocked_in_user_mode = in_user_mode | UMS_UPCALL_BLOCKED,
 	yielded_asking = 0x200 | UMS_UPCALL_YIELDED, // for another one to run
-	blocked_in_user_mode = 0x100 | UMS_UPCALL_BLOCKED,
 };
 
 } // namespace detail
@@ -161,7 +162,7 @@ public:
 		const detail::tsan_order order(&context_);
 		if (slice.count() != 0 || ums_run(&context_, static_cast<std::uint64_t>(id)) != 0)
 			return run_or_throw(id, slice);
-		if (context_.reason != detail::yielded_in_user_mode) [[unlikely]]
+		if (!(context_.reason & detail::in_user_mode)) [[unlikely]]
 			conclude(0);
 		return last_event();
 	}
