@@ -668,14 +668,28 @@ static int userfault_away(struct worker *w)
 	return (long)ret != w->tid;
 }
 
-/* What is written to the disk stays in memory as well; read once more, it is clean, and goes. */
-static bool page_out(volatile char *page)
+/*
+ * What is written to the disk stays in memory as well; read once more, it is clean, and goes.
+ * But not as long as another processor, on which the thread was before, is about to put it on
+ * a list: so it is another page each time.
+ */
+static volatile char *page_out(void)
 {
+	volatile char *page;
 	unsigned char v = 1;
+	int i;
 
-	(void)page[0];
-	return !madvise((void *)page, 4096, MADV_PAGEOUT) && !mincore((void *)page, 4096, &v) &&
-	       !(v & 1);
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	page[0] = 7;
+	for (i = 0; i < 3; i++) {
+		if (!madvise((void *)page, 4096, MADV_PAGEOUT) &&
+		    !mincore((void *)page, 4096, &v) && !(v & 1))
+			return page;
+		sleep_ns(MSEC);
+		(void)page[0];
+	}
+	munmap((void *)page, 4096);
+	return NULL;
 }
 
 /* A fault that has to wait for a disk; see there. */
@@ -685,16 +699,14 @@ static int swapped_away(struct worker *w)
 	volatile char *page;
 
 	munlockall();
-	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	page[0] = 7;
-	if (!WAIT_FOR(page_out(page)))
+	if (!WAIT_FOR((page = page_out())))
 		return 1;
 	getrusage(RUSAGE_THREAD, &before);
 	worker_switch_to(w, pair_other(w));
 	if (page[0] != 7)
 		return 2;
 	getrusage(RUSAGE_THREAD, &after);
-	return after.ru_majflt - before.ru_majflt != 1;
+	return after.ru_majflt - before.ru_majflt == 1 ? 0 : 3;
 }
 
 static int (*const acts[])(struct worker *w) = {
