@@ -120,7 +120,7 @@ TEST_F(ListWait, BothKindsHaveTheirTurn)
 {
 	ums::completion_list list(8);
 	ums::scheduler me(of(list));
-	ums::counting_semaphore<> one(1), two(0);
+	ums::counting_semaphore<> one(0), two(0);
 	bool over = false;
 	const auto plays = [&](ums::counting_semaphore<> &mine, ums::counting_semaphore<> &others) {
 		while (!over) {
@@ -133,8 +133,11 @@ TEST_F(ListWait, BothKindsHaveTheirTurn)
 	ums::worker a(list, may_switch, [&] { plays(one, two); }), b(list, may_switch, [&] { plays(two, one); });
 	std::array<ums::worker, 2> publishers;
 	std::array<int, 2> turns{};
+	int there = 0;
 	for (std::size_t i = 0; i < publishers.size(); i++)
 		publishers[i] = ums::worker(list, may_switch, [&, i] {
+			if (++there == 2)
+				one.release();
 			while (turns[i]++ < 50)
 				ums::this_worker::yield_to_list();
 			over = turns[0] >= 50 && turns[1] >= 50;
