@@ -7,11 +7,11 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "context.hpp"
 #include "throw_error.hpp"
-#include "timespec.hpp"
 #include "woken_workers.hpp"
 
 namespace ums {
@@ -19,43 +19,23 @@ namespace ums {
 namespace {
 
 // The descriptor whose copy takes the place of a closed list; one for the process, never closed. Made with
-// the first list, so that closing needs nothing that could be missing. The end of a pipe that has no other one: poll(2),
-// which looks a number up again whenever it is woken, then says of it what it says of a closed list.
-int placeholder() noexcept
+// the first list, so that closing needs nothing that could be missing. A socket without connection: poll(2), which looks
+// a number up again whenever it is woken, then says of it what it says of a closed list.
+int placeholder()
 {
-	static const int fd = [] {
-		std::array<int, 2> ends{-1, -1};
-		if (pipe2(ends.data(), O_CLOEXEC) == 0)
-			close(ends[1]);
-		return ends[0];
+	static const int the_one = [] {
+		const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (fd < 0)
+			detail::throw_error(errno, "socket");
+		return fd;
 	}();
-	return fd;
+	return the_one;
 }
 
-__kernel_timespec to_timespec(std::chrono::steady_clock::time_point t) noexcept
-{
-	const auto ts = detail::to_timespec(std::max(t.time_since_epoch(), t.time_since_epoch().zero()));
-	return {.tv_sec = ts.tv_sec, .tv_nsec = ts.tv_nsec};
-}
-
-// As ums_wait(), which does not know of workers that were woken in user mode.
+// As ums_wait().
 int sleep(int fd, detail::list_pages &pages, const detail::deadline &until) noexcept
 {
-	using news = detail::woken_workers::news;
-	switch (pages.woken->wait(fd, until)) {
-	case news::woken:
-	case news::published:
-		return 0;
-	case news::interrupted:
-		return -EINTR;
-	case news::timeout:
-		return -ETIMEDOUT;
-	case news::of_list:
-	case news::not_here:
-		break;
-	}
-	const auto timeout = until ? to_timespec(*until) : __kernel_timespec{};
-	const int ret = ums_wait(fd, until ? &timeout : nullptr, until ? UMS_WAIT_ABSTIME : 0);
+	const int ret = pages.woken->wait(fd, until);
 	// The placeholder is no completion list.
 	return ret == -EINVAL && pages.is_closed() ? -EBADF : ret;
 }
@@ -97,8 +77,7 @@ completion_list::completion_list(completion_list &&other) noexcept
 completion_list &completion_list::operator=(completion_list &&other) noexcept
 {
 	if (this != &other) {
-		if (fd_ >= 0)
-			::close(fd_);
+		give_back();
 		fd_ = std::exchange(other.fd_, -1);
 		pages_ = std::move(other.pages_);
 	}
@@ -107,8 +86,15 @@ completion_list &completion_list::operator=(completion_list &&other) noexcept
 
 completion_list::~completion_list()
 {
-	if (fd_ >= 0)
-		::close(fd_);
+	give_back();
+}
+
+void completion_list::give_back() noexcept
+{
+	if (fd_ < 0)
+		return;
+	::close(fd_);
+	pages_->woken->close();
 }
 
 std::optional<worker_id> completion_list::try_pop() const noexcept
@@ -191,8 +177,10 @@ bool completion_list::wait_until(std::chrono::steady_clock::time_point deadline)
 void completion_list::close() noexcept
 {
 	// Replaces the list by something else under the same number, at once.
-	if (fd_ >= 0 && !pages_->closing.exchange(true))
+	if (fd_ >= 0 && !pages_->closing.exchange(true)) {
 		dup3(placeholder(), fd_, O_CLOEXEC);
+		pages_->woken->close();
+	}
 }
 
 bool completion_list::closed() const noexcept

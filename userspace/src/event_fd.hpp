@@ -19,8 +19,8 @@ public:
 	void set() noexcept
 	{
 		const std::uint64_t one = 1;
-		// It cannot fail but when it is set often enough.
-		[[maybe_unused]] const auto n = write(native_handle(), &one, sizeof one);
+		// It cannot fail but when it is set often enough. No cancellation point, as above.
+		[[maybe_unused]] const auto n = syscall(SYS_write, native_handle(), &one, sizeof one);
 	}
 };
 

@@ -86,25 +86,17 @@ bool queue_lock::wait_for_a_scheduler(waiter &me, const deadline &until) noexcep
 // Has no timeout: true.
 bool queue_lock::wait_for_list(waiter &me) noexcept
 {
-	const auto has_come = [&] { return me.woken.load(std::memory_order_acquire) == waiter::taken; };
-
-	tsan_release_if(ums_tsan_scheduler());
-	ums_block(detail::me.context, cause_wait);
-	tsan_acquire_if(ums_tsan_scheduler());
-	if (has_come())
-		return true;
-	// Its scheduler is gone, or somebody has run it unasked: it waits as any other thread.
-	std::uint32_t is = waiter::waits;
-	if (me.woken.compare_exchange_strong(is, waiter::sleeps, std::memory_order_acquire)) {
-		region_.leave();
-		while (me.woken.load(std::memory_order_acquire) == waiter::sleeps)
-			futex_wait(me.woken, waiter::sleeps);
-		return true;
+	if (me.list->enter(me)) {
+		tsan_release_if(ums_tsan_scheduler());
+		// Before it leaves it may be woken, on the list, and taken from there: but it is run only behind this.
+		ums_block(detail::me.context, cause_wait);
+		tsan_acquire_if(ums_tsan_scheduler());
+		if (me.woken.load(std::memory_order_acquire) == waiter::taken)
+			return true;
+		// The list is closed, its scheduler gone, or somebody has run it unasked: it waits as any other thread.
+		me.list->leave(me);
 	}
-	// Who has woken it puts it on the list, from where somebody will take it.
-	while (!has_come())
-		ums_yield(0, 0);
-	return true;
+	return wait_in_kernel(me, {});
 }
 
 bool queue_lock::wait_in_kernel(waiter &me, const deadline &until) noexcept

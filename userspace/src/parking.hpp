@@ -40,8 +40,7 @@ struct waiter : inbox_item {
 	enum : std::uint32_t {
 		waits,
 		is_woken,
-		sleeps, // in the kernel, though @list is not null
-		taken,	// from @list
+		taken, // from @list, by who is to run it
 	};
 
 	waiter() noexcept : inbox_item(news::woken) {}
@@ -55,7 +54,7 @@ struct waiter : inbox_item {
 
 	loop_entry *entry = nullptr;
 	woken_workers *list = nullptr;	// of both null: it sleeps in the kernel
-	worker_id id;			// with @list
+	woken_workers::place place;	// with @list
 	std::atomic<std::uint32_t> woken{waits};
 	bool delivered = false; // its scheduler knows, and will not look at it again
 
@@ -110,7 +109,7 @@ struct parking : waiter {
 				entry = me.entry;
 		} else if (!until && is_switchable() && me.slot->no_upcall == 1) {
 			list = list_with_scheduler();
-			id = me.id;
+			place = {.node = {}, .self = this, .id = me.id, .at = {}};
 		}
 	}
 
@@ -122,7 +121,9 @@ private:
 		if (!word || word & (context_saved | context_wanted | context_parked))
 			return nullptr;
 		auto *own = reinterpret_cast<upcall_context *>(word)->own_list;
-		return own && own->number == UMS_ID_LIST(static_cast<std::uint64_t>(me.id)) ? own->woken.get() : nullptr;
+		// Not by its number, which another list may have by now.
+		return own && ums_list_slot(&own->map, static_cast<std::uint64_t>(me.id)) == me.slot ? own->woken.get()
+												     : nullptr;
 	}
 };
 

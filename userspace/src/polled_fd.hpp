@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdint>
 
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "throw_error.hpp"
@@ -20,7 +21,8 @@ public:
 	void clear() noexcept
 	{
 		std::uint64_t count;
-		[[maybe_unused]] const auto n = read(fd_, &count, sizeof count);
+		// The C library's would be a cancellation point.
+		[[maybe_unused]] const auto n = syscall(SYS_read, fd_, &count, sizeof count);
 	}
 
 	int native_handle() const noexcept { return fd_; }

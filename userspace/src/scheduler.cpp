@@ -114,6 +114,8 @@ scheduler::scheduler(const options &opts)
 			context_.thread_pointer = detail::thread_pointer();
 			context_.rseq = detail::rseq_area();
 			context_.own_list = own_list_.get();
+		} else {
+			own_list_.reset();
 		}
 		context_.tid = static_cast<std::uint64_t>(gettid());
 	}
@@ -127,6 +129,11 @@ scheduler::scheduler(const options &opts)
 
 scheduler::~scheduler()
 {
+	if (own_list_ && own_list_->is_closed()) {
+		std::error_code ec;
+		for (worker_id id{}; (id = own_list_->woken->take()) != worker_id::none;)
+			run(id, {}, ec);
+	}
 	ums_scheduler_exit(0);
 	current_scheduler = nullptr;
 	schedulers.fetch_sub(1, std::memory_order_relaxed);

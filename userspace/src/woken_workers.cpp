@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 #include <mutex>
+#include <utility>
 
 #include <poll.h>
 #include <sys/syscall.h>
@@ -20,17 +21,20 @@ namespace ums::detail {
 
 void woken_workers::bind()
 {
-	if (bound_.exchange(true, std::memory_order_relaxed))
+	if (bound_.exchange(true, std::memory_order_acquire))
 		throw_error(EBUSY, "ums::scheduler: the list has one");
-	if (has_event_.load(std::memory_order_acquire))
-		return;
 	try {
-		event_.emplace();
+		if (!has_event_.load(std::memory_order_relaxed)) {
+			event_.emplace();
+			// Pairs with wait(): it sees this, or is seen.
+			has_event_.store(true, std::memory_order_seq_cst);
+		}
+		if (kernel_sleepers_.load(std::memory_order_seq_cst))
+			throw_error(EBUSY, "ums::scheduler: somebody waits for the list");
 	} catch (...) {
 		unbind();
 		throw;
 	}
-	has_event_.store(true, std::memory_order_release);
 }
 
 void woken_workers::unbind() noexcept
@@ -38,92 +42,161 @@ void woken_workers::unbind() noexcept
 	bound_.store(false, std::memory_order_release);
 }
 
-void woken_workers::add(waiter &w) noexcept
+bool woken_workers::enter(waiter &me) noexcept
 {
-	auto &word = w.woken;
-	// Its scheduler was gone, so it sleeps in the kernel. The address is all that is used of it then.
-	if (word.exchange(waiter::is_woken, std::memory_order_acq_rel) == waiter::sleeps) {
-		futex_wake(word, 1);
-		return;
-	}
-	const std::lock_guard lock(queue_);
-	queue_.push_back(w);
+	const std::lock_guard lock(lock_);
+	if (closed_ || me.woken.load(std::memory_order_relaxed) != waiter::waits)
+		return false;
+	me.place.at = place::waiting;
+	cds_list_add_tail(&me.place.node, &waiting_);
+	return true;
+}
+
+void woken_workers::leave(waiter &me) noexcept
+{
+	const std::lock_guard lock(lock_);
+	if (me.place.at != place::nowhere)
+		remove(me.place);
+}
+
+void woken_workers::make_ready(place &p) noexcept
+{
+	cds_list_del(&p.node);
+	cds_list_add_tail(&p.node, &ready_);
+	p.at = place::ready;
 	size_.fetch_add(1, std::memory_order_relaxed);
-	if (sleepers_ && !is_set_) {
+	if (pollers_ && !is_set_) {
 		event_->set();
 		is_set_ = true;
 	}
 }
 
-worker_id woken_workers::take() noexcept
+void woken_workers::remove(place &p) noexcept
 {
-	const region keeps_its_processor;
-	const std::lock_guard lock(queue_);
-	auto *w = queue_.pop_front();
-	if (!w)
-		return worker_id::none;
+	cds_list_del(&p.node);
+	if (std::exchange(p.at, place::nowhere) != place::ready)
+		return;
 	size_.fetch_sub(1, std::memory_order_relaxed);
-	clear();
-	const auto id = w->id;
-	// It may go on, and be gone.
-	w->woken.store(waiter::taken, std::memory_order_release);
-	return id;
-}
-
-// Nobody is there any more.
-void woken_workers::clear() noexcept
-{
-	if (is_set_ && queue_.empty()) {
+	if (is_set_ && cds_list_empty(&ready_)) {
 		event_->clear();
 		is_set_ = false;
 	}
 }
 
-woken_workers::news woken_workers::wait(int list_fd, const deadline &until) noexcept
+void woken_workers::add(waiter &w) noexcept
+{
+	// In the child of fork() there is nobody, and the event is its parent's.
+	if (forks_ != forks_so_far())
+		return;
+	auto &word = w.woken;
+	{
+		const std::lock_guard lock(lock_);
+		word.store(waiter::is_woken, std::memory_order_release);
+		if (w.place.at == place::waiting)
+			make_ready(w.place);
+		if (w.place.at == place::ready)
+			return;
+	}
+	// It is not here, or no more. The address is all that is used of it.
+	futex_wake(word, 1);
+}
+
+worker_id woken_workers::take() noexcept
+{
+	const region keeps_its_processor;
+	const std::lock_guard lock(lock_);
+	if (cds_list_empty(&ready_))
+		return worker_id::none;
+	auto &first = of_node(ready_.next);
+	remove(first);
+	const auto id = first.id;
+	// It may go on, and be gone, behind this.
+	if (auto &word = first.self->woken; word.load(std::memory_order_relaxed) == waiter::is_woken)
+		word.store(waiter::taken, std::memory_order_release);
+	return id;
+}
+
+void woken_workers::close() noexcept
+{
+	if (forks_ != forks_so_far())
+		return;
+	const region keeps_its_processor;
+	const std::lock_guard lock(lock_);
+	closed_ = true;
+	while (!cds_list_empty(&waiting_))
+		make_ready(of_node(waiting_.next));
+}
+
+// 1: the kernel knows what is to be said.
+int woken_workers::poll(int list_fd, const deadline &until) noexcept
 {
 	using clock = std::chrono::steady_clock;
 
-	if (!has_event_.load(std::memory_order_acquire))
-		return news::not_here;
 	std::array<pollfd, 2> fds{pollfd{.fd = list_fd, .events = POLLIN, .revents = 0},
 				  pollfd{.fd = event_->native_handle(), .events = POLLIN, .revents = 0}};
-	const int was = errno;
-	int ready = 0;
-	bool error = false;
-	for (bool last = false; !ready && !error && !last;) {
+	for (bool last = false;;) {
 		{
 			const region keeps_its_processor;
-			const std::lock_guard lock(queue_);
-			if (!queue_.empty())
-				return news::woken;
-			sleepers_++;
+			const std::lock_guard lock(lock_);
+			if (!cds_list_empty(&ready_))
+				return 0;
+			pollers_++;
 		}
 		timespec left{};
 		if (until) {
-			const auto time = *until - clock::now();
-			last = time <= time.zero();
-			left = to_timespec(std::max(time, time.zero()));
+			const auto now = clock::now();
+			last = *until <= now;
+			if (!last)
+				left = to_timespec(*until - now);
 		}
+		const int was = errno;
 		// As ums_wait() it is no cancellation point.
-		ready = static_cast<int>(
-			syscall(SYS_ppoll, fds.data(), fds.size(), until ? &left : nullptr, nullptr, std::size_t{0}));
-		error = ready < 0;
+		const long ready =
+			syscall(SYS_ppoll, fds.data(), fds.size(), until ? &left : nullptr, nullptr, std::size_t{0});
+		const int error = ready < 0 ? errno : 0;
 		errno = was;
 		const region keeps_its_processor;
-		const std::lock_guard lock(queue_);
-		sleepers_--;
-		clear();
-		if (!queue_.empty())
-			return news::woken;
-		// Somebody else was faster.
-		if (ready > 0 && !fds[0].revents)
-			ready = 0;
+		const std::lock_guard lock(lock_);
+		pollers_--;
+		if (!cds_list_empty(&ready_))
+			return 0;
+		if (error)
+			return -error;
+		// The child of fork() may have set it.
+		if (fds[1].revents) {
+			event_->clear();
+			is_set_ = false;
+		}
+		if (fds[0].revents)
+			return fds[0].revents == POLLIN ? 0 : 1;
+		if (last)
+			return -ETIMEDOUT;
 	}
-	if (error)
-		return news::interrupted;
-	if (!ready)
-		return news::timeout;
-	return fds[0].revents & ~POLLIN ? news::of_list : news::published;
+}
+
+int woken_workers::wait(int list_fd, const deadline &until) noexcept
+{
+	const auto ask = [&](const deadline &time) {
+		const auto ts = to_timespec(
+			time ? std::max(time->time_since_epoch(), std::chrono::nanoseconds::zero()) : std::chrono::nanoseconds{});
+		const __kernel_timespec timeout{.tv_sec = ts.tv_sec, .tv_nsec = ts.tv_nsec};
+		return ums_wait(list_fd, time ? &timeout : nullptr, time ? UMS_WAIT_ABSTIME : 0);
+	};
+
+	kernel_sleepers_.fetch_add(1, std::memory_order_seq_cst);
+	if (!has_event_.load(std::memory_order_seq_cst)) {
+		const int ret = ask(until);
+		kernel_sleepers_.fetch_sub(1, std::memory_order_relaxed);
+		return ret;
+	}
+	kernel_sleepers_.fetch_sub(1, std::memory_order_relaxed);
+	for (;;) {
+		if (const int ret = poll(list_fd, until); ret <= 0)
+			return ret;
+		// Not to sleep there: things may have changed.
+		if (const int ret = ask(std::chrono::steady_clock::time_point{}); ret != -ETIMEDOUT)
+			return ret;
+	}
 }
 
 } // namespace ums::detail

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: MIT
 //
-// Workers of a completion list that have waited for another thread in user mode, and been woken: what the kernel does not
-// know of its list. First in, first out, until somebody takes them from the list.
+// Workers of a completion list that wait for another thread in user mode, and those of them that have been woken: what
+// the kernel does not know of its list. First in, first out, until somebody takes them from the list; then they are run.
 //
-// Whoever waits is on its stack, as in any queue; it goes on only when it has been taken, so that what is in here lives.
+// Whoever waits is on its stack. It goes on when it has been taken; run unasked it takes itself off, so that nobody is in
+// here twice, or is gone.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <optional>
 
+#include <urcu/list.h>
+
 #include <ums/deadline.hpp>
 #include <ums/wait_queue.hpp>
 #include <ums/worker_id.hpp>
 
+#include "context.hpp"
 #include "event_fd.hpp"
 
 namespace ums::detail {
@@ -21,15 +25,36 @@ namespace ums::detail {
 class woken_workers
 {
 public:
+	// Of one worker.
+	struct place {
+		cds_list_head node; // first: see of_node()
+		waiter *self;
+		worker_id id;
+		enum : std::uint8_t { nowhere, waiting, ready } at;
+	};
+
+	woken_workers() noexcept
+	{
+		CDS_INIT_LIST_HEAD(&waiting_);
+		CDS_INIT_LIST_HEAD(&ready_);
+	}
+
 	// A scheduler for which workers of the list may wait so, one at a time. Throws std::system_error:
-	// device_or_resource_busy, too_many_files_open.
+	// device_or_resource_busy, also when somebody sleeps for the list who would not hear of them;
+	// too_many_files_open.
 	void bind();
 	void unbind() noexcept;
+
+	// The calling worker, in a region, is about to wait. False: the list is closed.
+	bool enter(waiter &me) noexcept;
+
+	// It goes on, and is not marked as taken: from now on it is no business of the list.
+	void leave(waiter &me) noexcept;
 
 	// It has been woken. By any thread, in a region.
 	void add(waiter &w) noexcept;
 
-	// The first; none: there is nobody.
+	// The first that may be run; none: there is nobody.
 	worker_id take() noexcept;
 
 	bool empty() const noexcept { return !size_.load(std::memory_order_relaxed); }
@@ -42,25 +67,32 @@ public:
 		return was;
 	}
 
-	enum class news { woken, published, of_list, interrupted, timeout, not_here };
+	// The list is closed: all may be run, to wait on as ordinary threads.
+	void close() noexcept;
 
-	// Sleeps until there is one, or poll() has something to tell of the list: that the kernel has published one, or
-	// what ums_wait() explains. not_here, at once: no scheduler was ever bound.
-	news wait(int list_fd, const deadline &until) noexcept;
+	// As ums_wait() of the list, for both kinds.
+	int wait(int list_fd, const deadline &until) noexcept;
 
 private:
+	static place &of_node(cds_list_head *node) noexcept { return *reinterpret_cast<place *>(node); }
+	void make_ready(place &p) noexcept;
+	void remove(place &p) noexcept;
+	int poll(int list_fd, const deadline &until) noexcept;
+
+	const std::uint32_t forks_ = forks_so_far();
 	std::atomic<bool> bound_{false};
 	std::atomic<bool> has_event_{false};
+	std::atomic<unsigned> kernel_sleepers_{0}; // who do not hear of the event
 	std::atomic<bool> kernel_first_{false};
-	std::atomic<std::uint32_t> size_{0};
+	std::atomic<std::uint32_t> size_{0}; // of ready_
 
-	// All under the lock of the queue; the event is set while there is one and somebody sleeps, or was asleep.
-	base::wait_queue queue_;
+	// All under the lock. The event is set while somebody is ready and somebody polls, or did.
+	base::inner_lock lock_;
+	cds_list_head waiting_, ready_;
 	std::optional<event_fd> event_;
-	unsigned sleepers_ = 0;
+	unsigned pollers_ = 0;
 	bool is_set_ = false;
-
-	void clear() noexcept;
+	bool closed_ = false;
 };
 
 } // namespace ums::detail

@@ -18,6 +18,7 @@
 
 using namespace std::chrono_literals;
 using clock_type = std::chrono::steady_clock;
+using test::sleeps_in;
 using test::error_of;
 using test::run;
 using test::run_all;
@@ -52,14 +53,6 @@ bool refuse_workers(unsigned error)
 	const sock_fprog program{.len = std::size(code), .filter = code};
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
 	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
-}
-
-// The system call in which a thread of this process sleeps; -1: in none.
-long sleeps_in(pid_t tid)
-{
-	std::ifstream file("/proc/self/task/" + std::to_string(tid) + "/syscall");
-	long nr = -1;
-	return file >> nr ? nr : -1;
 }
 
 template <class Condition>

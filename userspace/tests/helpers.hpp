@@ -2,6 +2,8 @@
 #pragma once
 
 #include <chrono>
+#include <fstream>
+#include <string>
 #include <system_error>
 #include <vector>
 
@@ -103,6 +105,14 @@ std::error_code error_of(F f)
 		return e.code();
 	}
 	return {};
+}
+
+// The system call in which a thread of this process sleeps; -1: in none.
+inline long sleeps_in(pid_t tid)
+{
+	std::ifstream file("/proc/self/task/" + std::to_string(tid) + "/syscall");
+	long nr = -1;
+	return file >> nr ? nr : -1;
 }
 
 // A pipe on which workers wait.

@@ -5,12 +5,15 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <thread>
 #include <vector>
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/rseq.h>
+#include <sys/wait.h>
 
 #include "helpers.hpp"
 
@@ -228,6 +231,7 @@ TEST_F(ListWait, SleepsEnd)
 	EXPECT_FALSE(list.wait_until(start + 5ms));
 	EXPECT_GE(steady::now() - start, 5ms);
 	EXPECT_FALSE(list.wait_until(start));
+	EXPECT_FALSE(list.wait_until(steady::time_point::min()));
 	EXPECT_FALSE(list.wait_for(0s));
 	EXPECT_EQ(list.pop_for(1ms), std::nullopt);
 
@@ -288,7 +292,7 @@ TEST_F(ListWait, ClosedAndWithoutScheduler)
 	// A scheduler dies.
 	sleeps = false;
 	std::jthread dies([&] {
-		[[maybe_unused]] static const auto *const lost = new ums::scheduler(of(deserted));
+		[[maybe_unused]] const auto *const lost = new ums::scheduler(of(deserted));
 		sleeps = true;
 		while (!over)
 			std::this_thread::yield();
@@ -383,16 +387,52 @@ TEST_F(ListWait, RunUnasked)
 	EXPECT_TRUE(list.empty());
 	w.join();
 
-	// When it has been woken, but is on the list still.
+	// When it has been woken, but is on the list still: it leaves that.
 	w = make();
 	id = wait();
 	open = true;
 	gate.release();
-	EXPECT_EQ(test::run(me, list, id).reason, reason::yielded);
-	EXPECT_FALSE(through);
-	EXPECT_EQ(list.try_pop(), id);
+	EXPECT_FALSE(list.empty());
 	EXPECT_EQ(test::run(me, list, id).reason, reason::exited);
 	EXPECT_TRUE(list.empty());
+	EXPECT_EQ(list.try_pop(), std::nullopt);
+	w.join();
+
+	// By another worker, either way.
+	for (const bool woken : {false, true}) {
+		ums::completion_list others(1);
+		w = make();
+		id = wait();
+		if (woken) {
+			open = true;
+			gate.release();
+		}
+		ums::worker other(others, may_switch, [&] { ums::this_worker::switch_to(id); });
+		const auto e = test::run(me, others, others.pop());
+		EXPECT_EQ(e.worker, id);
+		if (!woken) {
+			EXPECT_EQ(e.cause(), std::uint64_t{SYS_futex});
+			open = true;
+			gate.release();
+			EXPECT_EQ(list.pop(), id);
+			EXPECT_EQ(test::run(me, list, id).reason, reason::exited);
+		} else {
+			EXPECT_EQ(e.reason, reason::exited);
+		}
+		EXPECT_TRUE(list.empty());
+		EXPECT_EQ(test::run(me, others, other.get_id()).reason, reason::exited);
+		w.join();
+	}
+
+	// With a slice, the usual way.
+	w = make();
+	id = wait();
+	open = true;
+	gate.release();
+	EXPECT_EQ(list.pop(), id);
+	while (!me.run(id, 1h).is_last())
+		EXPECT_EQ(list.pop(), id);
+	EXPECT_TRUE(through);
 }
 
 TEST_F(ListWait, SchedulersComeAndGo)
@@ -440,27 +480,196 @@ TEST_F(ListWait, SchedulersComeAndGo)
 	EXPECT_EQ(through, 2);
 }
 
-// As with any that has yielded in user mode, closing the list does not take them from their scheduler.
+// As ordinary threads they wait on: the usual loop lets them go, or else the end of their scheduler.
 TEST_F(ListWait, TheListIsClosed)
+{
+	constexpr int n = 3;
+	for (const bool destroyed : {false, true}) {
+		auto list = std::make_unique<ums::completion_list>(n);
+		std::optional<ums::scheduler> me(std::in_place, of(*list));
+		ums::counting_semaphore<> gate(0);
+		std::atomic<int> through{0}, workers{0};
+		std::vector<ums::worker> w;
+		for (int i = 0; i < n; i++) {
+			w.emplace_back(*list, may_switch, [&] {
+				gate.acquire();
+				workers += ums::this_worker::is_worker();
+				through++;
+			});
+			const auto id = list->pop();
+			while (!is_wait(me->run(id)))
+				EXPECT_EQ(list->pop(), id);
+		}
+		// This one is woken before.
+		gate.release();
+		if (destroyed) {
+			list.reset();
+			me.reset();
+		} else {
+			list->close();
+			int runs = 0;
+			EXPECT_EQ(error_of([&] {
+				for (;;) {
+					std::error_code ec;
+					const auto id = list->pop();
+					me->run(id, {}, ec);
+					runs++;
+				}
+			}), std::errc::bad_file_descriptor);
+			EXPECT_EQ(runs, n);
+			me.reset();
+		}
+		gate.release(n - 1);
+		for (auto &worker : w)
+			worker.join();
+		EXPECT_EQ(through, n);
+		EXPECT_LE(workers, 1);
+	}
+}
+
+// Many threads may sleep for it, and do not sleep less when there is nothing.
+TEST_F(ListWait, IdleWaitersSleep)
+{
+	constexpr int n = 3;
+	ums::completion_list list(4);
+	ums::counting_semaphore<> gate(0);
+	ums::scheduler me(of(list));
+	ums::worker w(list, may_switch, [&] {
+		for (int i = 0; i < 50; i++)
+			gate.acquire();
+	});
+	std::atomic<bool> over{false};
+	std::atomic<std::int64_t> busy_ns{0};
+	std::vector<std::jthread> sleepers;
+	for (int k = 0; k < n; k++)
+		sleepers.emplace_back([&] {
+			while (!over)
+				list.wait_for(20ms);
+			timespec used{};
+			clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+			busy_ns += used.tv_sec * 1'000'000'000 + used.tv_nsec;
+		});
+	for (bool ended = false; !ended;) {
+		const auto e = me.run(list.pop());
+		ended = e.is_last();
+		if (is_wait(e)) {
+			gate.release();
+		}
+	}
+	// Nothing is there any more.
+	std::this_thread::sleep_for(300ms);
+	over = true;
+	sleepers.clear();
+	EXPECT_LT(busy_ns, n * 100'000'000);
+}
+
+// One who sleeps in the kernel would not hear of them.
+TEST_F(ListWait, NotWhileSomebodySleepsForAnother)
+{
+	ums::completion_list list(1);
+	std::atomic<pid_t> tid{0};
+	std::jthread sleeper([&] {
+		tid = gettid();
+		list.wait();
+	});
+	while (!tid || test::sleeps_in(tid) != __NR_ums_wait)
+		std::this_thread::yield();
+	EXPECT_EQ(error_of([&] { const ums::scheduler me(of(list)); }), std::errc::device_or_resource_busy);
+	ums::worker w(list, may_switch, [] {});
+	sleeper.join();
+	ums::scheduler me(of(list));
+	EXPECT_EQ(test::run(me, list, list.pop()).reason, reason::exited);
+}
+
+// The child of fork() has copies of those that wait, and may give to their copies what they wait for.
+TEST_F(ListWait, TheChildWakesNobody)
+{
+	ums::completion_list list(1);
+	ums::scheduler me(of(list));
+	ums::mutex m;
+	ums::worker w(list, may_switch, [&] {
+		m.lock();
+		m.unlock();
+	});
+	m.lock();
+	while (!is_wait(me.run(list.pop())))
+		;
+	const pid_t child = fork();
+	if (child == 0) {
+		alarm(30);
+		m.unlock();
+		_exit(0);
+	}
+	int status = -1;
+	ASSERT_EQ(waitpid(child, &status, 0), child);
+	EXPECT_EQ(status, 0);
+	EXPECT_FALSE(list.wait_for(1ms));
+	m.unlock();
+	EXPECT_EQ(test::run(me, list, list.pop()).reason, reason::exited);
+}
+
+// Threads that are to be cancelled are so elsewhere.
+TEST_F(ListWait, NoCancellationPoint)
 {
 	ums::completion_list list(1);
 	ums::binary_semaphore gate(0);
+	std::atomic<bool> woken{false}, released{false};
+	std::jthread scheduler([&] {
+		ums::scheduler me(of(list));
+		ums::worker w(list, may_switch, [&] { gate.acquire(); });
+		test::take_turns(me, list, 1);
+		woken = true;
+	});
+	std::thread releases([&] {
+		std::this_thread::sleep_for(5ms);
+		pthread_cancel(pthread_self());
+		gate.release();
+		released = true;
+		pthread_testcancel();
+	});
+	releases.join();
+	scheduler.join();
+	EXPECT_TRUE(woken);
+	EXPECT_TRUE(released);
+}
+
+// Woken by a thread just when they are run unasked.
+TEST_F(ListWait, RunUnaskedWhileWoken)
+{
+	constexpr int rounds = 2000;
+	ums::completion_list list(1);
 	ums::scheduler me(of(list));
-	std::atomic<bool> through{false};
+	ums::counting_semaphore<> gate(0);
+	std::atomic<int> waiting{0};
+	std::atomic<bool> over{false};
 	ums::worker w(list, may_switch, [&] {
-		gate.acquire();
-		through = true;
+		for (int i = 0; i < rounds; i++)
+			gate.acquire();
+	});
+	std::jthread wakes([&] {
+		for (int i = 0; i < rounds; i++) {
+			while (waiting <= i && !over)
+				;
+			gate.release();
+		}
 	});
 	const auto id = list.pop();
-	while (!is_wait(me.run(id)))
-		EXPECT_EQ(list.pop(), id);
-	list.close();
-	gate.release();
-	EXPECT_EQ(list.try_pop(), id);
-	std::error_code ec;
-	me.run(id, {}, ec);
-	w.join();
-	EXPECT_TRUE(through);
+	auto e = me.run(id);
+	for (int unasked = 0; !e.is_last();) {
+		if (is_wait(e)) {
+			waiting++;
+			if (++unasked % 2) {
+				e = me.run(id);
+				continue;
+			}
+		} else if (e.reason == reason::blocked && e.cause() == SYS_futex) {
+			waiting++;
+		}
+		e = me.run(list.pop());
+	}
+	waiting = rounds;
+	over = true;
+	EXPECT_TRUE(list.empty());
 }
 
 namespace {

@@ -645,7 +645,7 @@ TEST_P(Sync, ChannelsCloseAndTimeOut)
 {
 	team t(GetParam());
 	ums::channel<std::string> none, one(1), other;
-	ums::latch closed(1);
+	ums::latch tried(1), closed(1);
 	t.add([&] {
 		EXPECT_FALSE(none.try_receive());
 		EXPECT_FALSE(none.receive_for(1ms));
@@ -656,6 +656,7 @@ TEST_P(Sync, ChannelsCloseAndTimeOut)
 		EXPECT_TRUE(one.try_send(text));
 		EXPECT_FALSE(one.try_send("other"));
 		EXPECT_FALSE(one.is_closed());
+		tried.count_down();
 		closed.wait();
 		EXPECT_FALSE(none.send("nobody"));
 		EXPECT_FALSE(none.receive());
@@ -665,7 +666,8 @@ TEST_P(Sync, ChannelsCloseAndTimeOut)
 	});
 	t.add([&] { EXPECT_FALSE(other.receive()); });
 	t.add([&] {
-		usleep(20'000);
+		tried.wait();
+		usleep(10'000); // most often the other one waits by then
 		none.close();
 		one.close();
 		other.close();

@@ -466,18 +466,16 @@ TEST(Worker, JoinOnTheSameThread)
 	const auto id = list.pop();
 	EXPECT_EQ(run(me, list, id).reason, reason::detached);
 	// The thread may be on its way yet.
-	pid_t second_tid = 0;
-	for (int i = 0; i < 1000 && second_tid != tid; i++) {
-		ums::worker second(list, kept, [&] {
-			second_tid = gettid();
-			if (second_tid == tid) {
+	for (int i = 0; i < 10'000 && first.joinable(); i++) {
+		const auto joins = [&] {
+			if (gettid() == tid) {
 				EXPECT_EQ(first.get_id(), id);
 				first.join();
 			}
-		});
-		run_all(me, list, 1);
+		};
+		ums::worker a(list, kept, joins), b(list, kept, joins);
+		run_all(me, list, 2);
 	}
-	EXPECT_EQ(second_tid, tid);
 	EXPECT_FALSE(first.joinable());
 
 	ums::worker *self = nullptr;

@@ -78,8 +78,9 @@ public:
 	~completion_list();
 
 	/// The id of the longest published worker, which leaves the list; nothing if it is empty. No system
-	/// call, no lock (a short one for those that were woken in user mode, who take turns with the others). The worker
-	/// can be executed at once.
+	/// call, no lock (a short one for those that were woken in user mode, who take turns with the others; and a call
+	/// if others sleep for them). The worker can be executed at once. Not in signal handlers that may have
+	/// interrupted this, or wait().
 	std::optional<worker_id> try_pop() const noexcept;
 
 	/// Takes up to ids.size() workers at once. Returns how many.
@@ -126,7 +127,8 @@ public:
 	bool wait_until(std::chrono::steady_clock::time_point deadline) const;
 
 	/// Closes the list: those who wait() get bad_file_descriptor, now and later; workers that are left
-	/// become ordinary threads. Any thread may call it, also while others use the list: the descriptor's
+	/// become ordinary threads. Those that wait in user mode are put on the list first, as only their scheduler can
+	/// let them go: it takes and runs each once more, or does so in its destructor. Any thread may call it, also while others use the list: the descriptor's
 	/// number stays taken until the destructor, so that nobody waits on an unrelated file; for poll(2) it is hung up
 	/// (epoll(7) forgets a closed list as any file).
 	void close() noexcept;
@@ -175,6 +177,8 @@ public:
 	const std::shared_ptr<detail::list_pages> &pages() const noexcept { return pages_; }
 
 private:
+	void give_back() noexcept;
+
 	int fd_ = -1;
 	std::shared_ptr<detail::list_pages> pages_;
 };

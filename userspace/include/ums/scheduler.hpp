@@ -131,13 +131,14 @@ public:
 		/// need no system call either to wait for another thread in a ums::mutex, a channel and so on, without
 		/// a timeout: run() returns reason::blocked with cause_wait, and once woken the worker is on the list
 		/// again. A scheduler need not know the difference, but that the list's native_handle() does not tell
-		/// of such workers; its members do. (run_loop does it in a quicker way, and with timeouts.)
+		/// of such workers; its members do. One that is run before it was woken waits on in the kernel.
+		/// (run_loop does it in a quicker way, and with timeouts.)
 		const completion_list *list = nullptr;
 	};
 
 	/// The calling thread becomes a scheduler. A guard page lies below the upcall stack.
-	/// Throws std::system_error: device_or_resource_busy (it is a worker or a scheduler already, or the list in
-	/// the options has a scheduler), function_not_supported, operation_not_permitted, not_enough_memory,
+	/// Throws std::system_error: device_or_resource_busy (it is a worker or a scheduler already; the list in the
+	/// options has a scheduler, or the first one comes while somebody sleeps for the list), function_not_supported, operation_not_permitted, not_enough_memory,
 	/// too_many_files_open.
 	explicit scheduler(const options &opts);
 	explicit scheduler(std::size_t upcall_stack_size) : scheduler(options{.upcall_stack_size = upcall_stack_size}) {}
@@ -146,7 +147,8 @@ public:
 	scheduler(const scheduler &) = delete;
 	scheduler &operator=(const scheduler &) = delete;
 
-	/// The calling thread, which must be the one that made the object, is an ordinary one again.
+	/// The calling thread, which must be the one that made the object, is an ordinary one again. If it has a list of its
+	/// own that is closed, workers that waited for that in user mode are run first, to wait as ordinary threads.
 	~scheduler();
 
 	/// Runs a worker until it blocks, yields, is preempted, ends or detaches, and tells which. The worker

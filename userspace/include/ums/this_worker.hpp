@@ -104,7 +104,8 @@ void sleep_for(const std::chrono::duration<Rep, Period> &time)
 /// The calling thread, so far an ordinary one, becomes a worker of @p list. Returns its id when a scheduler
 /// has executed it for the first time. Throws std::system_error: device_or_resource_busy (it is a worker or
 /// scheduler already), no_space_on_device, bad_file_descriptor (the list is closed), not_enough_memory,
-/// operation_not_permitted.
+/// operation_not_permitted. Unless it has detached by then, no destructor of its pthread keys may use a ums::mutex
+/// and the like.
 UMS_EXPORT worker_id enter(const completion_list &list, std::uint64_t user_data = 0);
 
 /// The calling worker becomes an ordinary thread; its scheduler's run() returns reason::detached, and both go
