@@ -109,6 +109,29 @@ TEST(probe)
 	EXPECT_EQ(UMS_MAX_LISTS, abi.max_lists);
 }
 
+/* Where threads cannot be switched in user mode, none becomes one that may be. */
+TEST(without_user_switch)
+{
+	struct ums_worker_args worker = { .flags = UMS_WORKER_USER_SWITCH };
+	struct ums_scheduler_args sched = { .flags = UMS_SCHEDULER_USER_SWITCH };
+	static char stack[UMS_MIN_STACK];
+	struct ums_info info;
+	struct list l;
+
+	UMS_REQUIRE();
+	if (cpu_can_switch())
+		SKIP(return, "this machine can");
+	ASSERT_EQ(0, list_open(&l, 1));
+	EXPECT_EQ(-EOPNOTSUPP, ums_worker_enter(l.fd, &worker, sizeof(worker)));
+	sched.entry = (unsigned long)&ums_query;
+	sched.stack = (unsigned long)stack;
+	sched.stack_size = sizeof(stack);
+	EXPECT_EQ(-EOPNOTSUPP, ums_scheduler_enter(&sched, sizeof(sched)));
+	EXPECT_EQ(0, ums_query(UMS_QUERY_THREAD, 0, &info, sizeof(info)));
+	EXPECT_EQ(UMS_ROLE_NONE, info.role);
+	list_close(&l);
+}
+
 TEST(probe_errors)
 {
 	struct ums_abi abi;

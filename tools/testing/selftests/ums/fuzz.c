@@ -362,6 +362,12 @@ static const struct {
 	{ "clones with CLONE_VM", N_SHARED_VM, true },
 	{ "execs", N_EXEC, true },
 	{ "traced", N_TRACED, false },
+	{ "threads with a pointer of their own", N_OWN_POINTER, false },
+	{ "forged", N_FORGED, false },
+	{ "not heeded", N_NOT_HEEDED, false },
+	{ "used by others", N_LENT, false },
+	{ "given back", N_LENT_BACK, false },
+	{ "seen handed off", N_HANDED_OFF, false },
 	{ "continued", N_STOPPED, false },
 	{ "processes", N_PROCESS, true },
 	{ "orphans", N_ORPHAN, false },
@@ -397,6 +403,13 @@ static bool is_deep(bool verbose)
 		deep = false;
 		if (verbose)
 			ksft_print_msg("not reached: %s\n", counted[i].name);
+	}
+	/* Contexts away from home; processes that were ended by a wrong pointer. */
+	if (cpu_can_switch() && (!sh->count[N_HANDED_OFF] || !sh->count[N_NOT_HEEDED] ||
+				 sh->count[N_FORGED] == sh->count[N_NOT_HEEDED])) {
+		deep = false;
+		if (verbose)
+			ksft_print_msg("not reached: thread pointers\n");
 	}
 	for (i = 0; i < CALLS; i++) {
 		if (sh->result[i][0])

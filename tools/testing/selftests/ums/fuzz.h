@@ -41,6 +41,7 @@ enum count {
 	N_CLOSE, N_SCRIBBLE, N_HANDLER, N_HANDLER_CALL, N_SEGV, N_JUMP,
 	N_THREAD, N_THREAD_END, N_FORK, N_VFORK, N_SHARED_VM, N_EXEC, N_TRACED,
 	N_UFFD, N_STOPPED, N_ACTS,
+	N_OWN_POINTER, N_FORGED, N_NOT_HEEDED, N_LENT, N_LENT_BACK, N_HANDED_OFF,
 	/* of the supervisor: */
 	N_PROCESS, N_ENDED, N_ENDED_SIGNAL, N_KILLED, N_ORPHAN,
 	NCOUNTS
@@ -101,8 +102,8 @@ static inline __u64 rnd_log(__u64 *state, __u64 low, __u64 high)
 
 /*
  * Threads are made with clone(), share the thread-local variables of the first
- * one, and call nothing that takes a lock of the C library: a thread may stop at
- * any instruction for good, or go on elsewhere.
+ * one, or have none, and call nothing that takes a lock of the C library: a
+ * thread may stop at any instruction for good, or go on elsewhere.
  */
 static inline long sys6(long nr, long a, long b, long c, long d, long e, long f)
 {
@@ -131,6 +132,8 @@ enum plan { PLAN_SPAWNER, PLAN_SCRIBBLER, PLAN_SCHEDULER, PLAN_WORKER, PLAN_OTHE
  */
 #define AREA		(256 * 1024UL)
 #define SCRATCH_AT	0x4000UL	/* a page to be written, and one that is not there */
+#define POINTER_AT	0x8000UL	/* to what the thread pointer points, and its rseq area */
+#define RSEQ_AT		0x8100UL
 #define STACK_AT	0x10000UL
 #define STACK_SIZE	0x10000UL
 #define UPCALL_AT	0x20000UL
@@ -152,6 +155,7 @@ struct thread {
 	__u64 rng;
 	__u64 id;		/* its own, as a worker */
 	__u64 kept;		/* to be executed next */
+	unsigned long pointer;	/* its own thread pointer; 0: has that of the first one */
 	void *jump[5];
 };
 
@@ -182,6 +186,7 @@ struct process {
 	char *windows;
 	char *zoo;
 	bool can_switch;	/* in user mode, says the kernel */
+	unsigned long pointer;	/* of the first thread */
 	bool big;		/* had a list of UMS_MAX_WORKERS */
 	__u64 end_at;		/* when it is to end by itself, ns */
 	int ending;		/* how; 0: not yet */
@@ -195,6 +200,19 @@ struct process {
 };
 
 extern struct process p;
+
+static inline unsigned long get_pointer(void)
+{
+	unsigned long tp;
+
+	asm volatile("rdfsbase %0" : "=r" (tp));
+	return tp;
+}
+
+static inline void set_pointer(unsigned long tp)
+{
+	asm volatile("wrfsbase %0" : : "r" (tp) : "memory");
+}
 
 static inline struct thread *thread_of(unsigned int nr)
 {

@@ -729,22 +729,74 @@ void end_process(struct thread *t)
 
 /* ---- thread pointers */
 
+/* The scheduler that runs it, if its slot has not been scribbled on; 0: none. */
+static int scheduler_of(struct thread *t)
+{
+	struct ums_slot *slot;
+	unsigned int i;
+
+	for (i = 0; t->role == UMS_ROLE_WORKER && i < MAX_LISTS; i++) {
+		slot = slot_at(&p.lists[i], UMS_ID_SLOT(t->id));
+		if (slot && LOAD(slot->id) == t->id)
+			return LOAD(slot->scheduler);
+	}
+	return 0;
+}
+
+/* That of another thread, most often of its scheduler. */
+static unsigned long others_pointer(struct thread *t)
+{
+	unsigned int i, start = rnd_below(RNG, p.threads);
+	int tid = one_in(RNG, 8) ? 0 : scheduler_of(t);
+	unsigned long tp, some = 0;
+	struct thread *o;
+
+	for (i = 0; i < p.threads; i++) {
+		o = thread_of((start + i) % p.threads);
+		tp = LOAD(o->pointer);
+		if (o == t || !tp || LOAD(o->tid) <= 0)
+			continue;
+		if (LOAD(o->tid) == tid)
+			return tp;
+		some = tp;
+	}
+	return tid ? 0 : some;
+}
+
 /*
- * A call with a wrong one. It ends the process if the thread may be switched in user mode,
- * and is of no consequence for any other.
+ * Calls with the pointer of another thread: a worker that is its own scheduler for a moment
+ * goes there, and home with the next call. With a wrong one, the process ends if the thread
+ * may be switched in user mode, and it is of no consequence for any other.
  */
 static void act_pointer(struct thread *t)
 {
-	unsigned long tp = one_in(RNG, 2) ? rnd(RNG) >> 17 : (unsigned long)t;
-	unsigned long was;
+	bool forged = one_in(RNG, 6);
+	unsigned long tp, was;
 	long ret = SYS_getppid;
+	int i;
 
-	if (!p.can_switch || !one_in(RNG, 16))
+	/* Of an ordinary thread it is nobody's business. */
+	if (!p.can_switch || (t->role == UMS_ROLE_NONE && !one_in(RNG, 8)))
 		return;
-	asm volatile("rdfsbase %0; wrfsbase %1; syscall; wrfsbase %0"
-		     : "=&r" (was), "+a" (ret)
-		     : "r" (tp)
-		     : "rcx", "r11", "memory");
+	if (forged)
+		tp = one_in(RNG, 2) ? rnd(RNG) >> 17 : (unsigned long)t;
+	else
+		tp = others_pointer(t);
+	if (!tp)
+		return;
+	count(forged ? N_FORGED : N_LENT);
+	for (i = rnd_below(RNG, 3); i >= 0; i--) {
+		ret = SYS_getppid;
+		asm volatile("rdfsbase %0; wrfsbase %2; syscall; wrfsbase %0"
+			     : "=&r" (was), "+a" (ret)
+			     : "r" (tp)
+			     : "rcx", "r11", "memory");
+		if (one_in(RNG, 2))
+			SYS(SYS_getppid);
+	}
+	count(forged ? N_NOT_HEEDED : N_LENT_BACK);
+	if (!t->depth)
+		resync(t);
 }
 
 /* ---- one of all */
@@ -758,7 +810,7 @@ static const struct {
 	{ act_affinity, 4 }, { act_policy, 4 }, { act_signal, 8 }, { act_stop, 2 },
 	{ act_mask, 3 }, { act_proc, 3 }, { act_fork, 6 }, { act_thread, 2 }, { act_end, 4 },
 	{ act_futex, 3 }, { act_poll, 3 }, { act_epoll, 4 }, { nudge, 4 },
-	{ act_pointer, 1 },
+	{ act_pointer, 4 },
 };
 
 void act(struct thread *t)

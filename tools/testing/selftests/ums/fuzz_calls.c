@@ -474,9 +474,9 @@ static void entered(struct thread *t, long ret)
 
 void call_worker_enter(struct thread *t, bool valid)
 {
-	/* All threads have the same thread pointer, so one of them gets the flag. */
+	/* Those that share the thread pointer of the first thread do not get the flag. */
 	struct ums_worker_args args = {
-		.flags = one_in(RNG, 4) ? UMS_WORKER_USER_SWITCH : 0,
+		.flags = one_in(RNG, t->pointer ? 2 : 16) ? UMS_WORKER_USER_SWITCH : 0,
 		.user_data = rnd(RNG),
 	};
 	int fd = valid ? pick_list(t)->fd : pick_fd(t);
@@ -501,7 +501,7 @@ static void call_detach(struct thread *t, bool valid)
 void call_scheduler_enter(struct thread *t, bool valid)
 {
 	struct ums_scheduler_args args = {
-		.flags = one_in(RNG, 4) ? UMS_SCHEDULER_USER_SWITCH : 0,
+		.flags = one_in(RNG, t->pointer ? 2 : 16) ? UMS_SCHEDULER_USER_SWITCH : 0,
 		.entry = (unsigned long)upcall,
 		.stack = (unsigned long)t + UPCALL_AT,
 		.stack_size = UPCALL_SIZE,

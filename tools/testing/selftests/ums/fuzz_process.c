@@ -58,14 +58,23 @@ asm(".pushsection .text\n"
 /* The first thing that ought not to be, for the supervisor to report. */
 void wrong(const char *what, long a, long b, long c)
 {
+	long tid = SYS(SYS_gettid);
+	unsigned long tp = 0;
 	int none = 0;
 
 	if (!__atomic_compare_exchange_n(&sh->wrong, &none, 1, false,
 					 __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return;
+	/* The C library wants its thread-local variables; and makes no call for this. */
+	if (p.can_switch) {
+		tp = get_pointer();
+		set_pointer(p.pointer);
+	}
 	snprintf(sh->wrong_text, sizeof(sh->wrong_text),
 		 "%s: %#lx, %#lx, %#lx (process %u, its seed %llu, thread %ld)", what, a, b,
-		 c, p.slot, p.seed, SYS(SYS_gettid));
+		 c, p.slot, p.seed, tid);
+	if (p.can_switch)
+		set_pointer(tp);
 	STORE(sh->wrong, 2);
 }
 
@@ -88,6 +97,24 @@ void resync(struct thread *t)
 	t->role = info->role;
 	if (t->role == UMS_ROLE_WORKER)
 		t->id = info->worker;
+	if (info->handoffs)
+		count(N_HANDED_OFF);
+}
+
+/* What it needs to be switched in user mode: a thread pointer, and an rseq area. */
+static void have_own_pointer(struct thread *t)
+{
+	unsigned long *tp = (unsigned long *)((char *)t + POINTER_AT);
+	unsigned int i;
+
+	for (i = 0; i < 4; i++)
+		((__u64 *)((char *)t + RSEQ_AT))[i] = 0;
+	if (SYS(SYS_rseq, (char *)t + RSEQ_AT, 32, 0, 0x53053053))
+		return;
+	*tp = (unsigned long)tp;
+	set_pointer((unsigned long)tp);
+	STORE(t->pointer, (unsigned long)tp);
+	count(N_OWN_POINTER);
 }
 
 static void __attribute__((noinline)) thread_main(void *arg)
@@ -96,6 +123,8 @@ static void __attribute__((noinline)) thread_main(void *arg)
 	stack_t alt = { .ss_sp = (char *)t + ALT_AT, .ss_size = ALT_SIZE };
 
 	SYS(SYS_sigaltstack, &alt, NULL);
+	if (p.can_switch && !one_in(&t->rng, 4))
+		have_own_pointer(t);
 	if (__builtin_setjmp(t->jump)) {
 		/* The registers are gone, but for the stack. */
 		t = thread_at(__builtin_frame_address(0));
@@ -134,6 +163,7 @@ static void thread_init(struct thread *t, __u64 seed, enum plan plan)
 	t->rng = seed;
 	t->id = 0;
 	t->kept = 0;
+	t->pointer = 0;
 	t->magic = MAGIC;
 }
 
@@ -579,6 +609,8 @@ void process_main(unsigned int slot, __u64 seed, unsigned int depth, unsigned in
 
 	ums_query(UMS_QUERY_ABI, 0, &abi, sizeof(abi));
 	p.can_switch = abi.features & UMS_FEATURE_USER_SWITCH;
+	if (p.can_switch)
+		p.pointer = get_pointer();
 	p.slot = slot;
 	p.seed = seed;
 	p.depth = depth;
