@@ -405,8 +405,9 @@ static bool is_deep(bool verbose)
 			ksft_print_msg("not reached: %s\n", counted[i].name);
 	}
 	/* Contexts away from home; processes that were ended by a wrong pointer. */
-	if (cpu_can_switch() && (!sh->count[N_HANDED_OFF] || !sh->count[N_NOT_HEEDED] ||
-				 sh->count[N_FORGED] == sh->count[N_NOT_HEEDED])) {
+	if (cpu_can_switch() && (!sh->count[N_HANDED_OFF] ||
+				 sh->count[N_FORGED] + sh->count[N_LENT] ==
+				 sh->count[N_NOT_HEEDED] + sh->count[N_LENT_BACK])) {
 		deep = false;
 		if (verbose)
 			ksft_print_msg("not reached: thread pointers\n");

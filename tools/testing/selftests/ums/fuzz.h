@@ -186,6 +186,7 @@ struct process {
 	char *windows;
 	char *zoo;
 	bool can_switch;	/* in user mode, says the kernel */
+	bool forges;		/* thread pointers, as often as not its end */
 	unsigned long pointer;	/* of the first thread */
 	bool big;		/* had a list of UMS_MAX_WORKERS */
 	__u64 end_at;		/* when it is to end by itself, ns */

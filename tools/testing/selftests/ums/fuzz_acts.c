@@ -760,7 +760,7 @@ static unsigned long others_pointer(struct thread *t)
 			return tp;
 		some = tp;
 	}
-	return tid ? 0 : some;
+	return tid || !p.forges ? 0 : some;
 }
 
 /*
@@ -770,7 +770,7 @@ static unsigned long others_pointer(struct thread *t)
  */
 static void act_pointer(struct thread *t)
 {
-	bool forged = one_in(RNG, 6);
+	bool forged = p.forges && one_in(RNG, 4);
 	unsigned long tp, was;
 	long ret = SYS_getppid;
 	int i;

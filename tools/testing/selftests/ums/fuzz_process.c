@@ -611,6 +611,7 @@ void process_main(unsigned int slot, __u64 seed, unsigned int depth, unsigned in
 	p.can_switch = abi.features & UMS_FEATURE_USER_SWITCH;
 	if (p.can_switch)
 		p.pointer = get_pointer();
+	p.forges = seed / 4 % 4 == 0;
 	p.slot = slot;
 	p.seed = seed;
 	p.depth = depth;
