@@ -10,6 +10,7 @@
 
 #include <ums/scheduler.hpp>
 
+#include "context.hpp"
 #include "kept_threads.hpp"
 #include "sanitizer.hpp"
 #include "this_worker_state.hpp"
@@ -66,7 +67,7 @@ void *worker_main(void *argument)
 	return nullptr;
 }
 
-// Says in the end that the worker has ended, for who joins it.
+// In the end it is no worker, and says so to who joins it.
 class announcement
 {
 public:
@@ -75,12 +76,19 @@ public:
 	announcement &operator=(const announcement &) = delete;
 	~announcement()
 	{
+		detail::end_as_worker();
+		if (is_child())
+			return;
 		detail::tsan_release_if(shared_.get());
 		shared_->ended.happen();
 	}
 
+	// Made by fork() in between.
+	bool is_child() const noexcept { return forks_ != detail::forks_so_far(); }
+
 private:
 	const std::shared_ptr<detail::worker_shared> shared_;
+	const std::uint32_t forks_ = detail::forks_so_far();
 };
 
 // The same for one worker after the other.
@@ -89,8 +97,9 @@ void *kept_main(void *argument)
 	for (bool named = false;;) {
 		detail::kept_thread kept;
 		{
-			std::unique_ptr<start_data> data(static_cast<start_data *>(argument));
-			const announcement end(data->shared);
+			auto *const given = static_cast<start_data *>(argument);
+			const announcement end(given->shared);
+			std::unique_ptr<start_data> data(given);
 			if (named && data->options.name.empty())
 				detail::name_this_thread(program_invocation_short_name);
 			named = !data->options.name.empty();
@@ -99,8 +108,14 @@ void *kept_main(void *argument)
 			pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
 			pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, nullptr);
 			run(*data);
+			// A cancellation that the worker has put off is not for the next one.
+			pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, nullptr);
+			pthread_testcancel();
+			pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
 			data.reset();
 			detail::end_as_worker();
+			if (end.is_child())
+				return nullptr;
 			kept.keep();
 		}
 		argument = kept.wait();

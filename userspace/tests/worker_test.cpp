@@ -408,21 +408,44 @@ TEST(Worker, KeptThreadsEndInAnyWay)
 	ums::scheduler me;
 	const test::pipe pipe;
 
-	// By pthread_exit(): then it is not kept.
-	bool destroyed = false;
+	// By pthread_exit() or a cancellation, at once or put off: then it is not kept. All is over when it has been joined.
+	std::atomic<int> destroyed{0};
 	struct cleanup {
-		bool &b;
-		~cleanup() { b = true; }
+		std::atomic<int> *n;
+		~cleanup()
+		{
+			if (n) {
+				usleep(1000);
+				++*n;
+			}
+		}
+		explicit cleanup(std::atomic<int> &a) : n(&a) {}
+		cleanup(cleanup &&other) noexcept : n(std::exchange(other.n, nullptr)) {}
 	};
 	pid_t tid = 0, next = 0;
-	ums::worker w(list, kept, [&] {
-		const cleanup c{destroyed};
-		tid = gettid();
-		pthread_exit(nullptr);
-	});
-	EXPECT_EQ(last_of(me, list), reason::exited);
-	w.join();
-	EXPECT_TRUE(destroyed);
+	ums::worker w;
+	for (int how = 0; how < 3; how++) {
+		ums::completion_list one(1);
+		destroyed = 0;
+		w = ums::worker(one, kept, [&, how, captured = cleanup(destroyed)] {
+			const cleanup c(destroyed);
+			EXPECT_NE(gettid(), tid);
+			tid = gettid();
+			if (how == 0)
+				pthread_exit(nullptr);
+			if (how == 2)
+				pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+			pthread_cancel(pthread_self());
+			pthread_testcancel();
+			EXPECT_EQ(how, 2);
+		});
+		EXPECT_EQ(last_of(me, one), reason::detached);
+		w.join();
+		EXPECT_EQ(destroyed, 2);
+		w = ums::worker(one, kept, [&] { EXPECT_NE(gettid(), tid); });
+		run_all(me, one, 1);
+		w.join();
+	}
 
 	// As an ordinary thread by then: it is.
 	w = ums::worker(list, kept, [&] {
@@ -530,6 +553,18 @@ TEST(Worker, KeptThreadsAndFork)
 	}
 	int status = -1;
 	ASSERT_EQ(waitpid(child, &status, 0), child);
+	EXPECT_EQ(status, 0);
+
+	// Made by such a worker, it ends as a thread does that is the last one.
+	pid_t grandchild = 0;
+	w = ums::worker(list, kept, [&] {
+		grandchild = fork();
+		if (grandchild == 0)
+			alarm(30);
+	});
+	run_all(me, list, 1);
+	w.join();
+	ASSERT_EQ(waitpid(grandchild, &status, 0), grandchild);
 	EXPECT_EQ(status, 0);
 }
 

@@ -108,8 +108,9 @@ public:
 		/// What the worker before has left to its thread is still there (thread-local variables, affinity,
 		/// scheduling policy, credentials, ...; but for the name and the signal mask), so that such
 		/// workers should trust each other. It has an id of its own. For its scheduler it ends with
-		/// reason::detached, unless by pthread_exit(), and join() does not wait for the destruction of
-		/// thread-local variables. Threads that are kept block all signals, and are never given back.
+		/// reason::detached, and join() does not wait for the destruction of thread-local variables. Threads
+		/// that are kept block all signals, and are never given back: a process whose main() ends by
+		/// pthread_exit() does not end, then.
 		bool keep_thread = false;
 	};
 
