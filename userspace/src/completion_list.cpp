@@ -93,8 +93,9 @@ void completion_list::give_back() noexcept
 {
 	if (fd_ < 0)
 		return;
-	::close(fd_);
+	// Before anybody hears that the list is closed: see ~scheduler().
 	pages_->woken->close();
+	::close(fd_);
 }
 
 std::optional<worker_id> completion_list::try_pop() const noexcept
@@ -178,8 +179,8 @@ void completion_list::close() noexcept
 {
 	// Replaces the list by something else under the same number, at once.
 	if (fd_ >= 0 && !pages_->closing.exchange(true)) {
-		dup3(placeholder(), fd_, O_CLOEXEC);
 		pages_->woken->close();
+		dup3(placeholder(), fd_, O_CLOEXEC);
 	}
 }
 

@@ -39,7 +39,9 @@ void *rseq_area() noexcept
 void add_slots(std::uint32_t list_nr, ums_slot *slots, std::uint32_t n) noexcept
 {
 	auto &list = slots_of_lists[list_nr];
-	list.slots.store(slots, std::memory_order_relaxed);
+	// That of a list whose number has come again.
+	list.n.store(0, std::memory_order_relaxed);
+	list.slots.store(slots, std::memory_order_release);
 	list.n.store(n, std::memory_order_release);
 }
 

@@ -18,9 +18,9 @@ public:
 
 	void set() noexcept
 	{
-		const std::uint64_t one = 1;
-		// It cannot fail but when it is set often enough. No cancellation point, as above.
-		[[maybe_unused]] const auto n = syscall(SYS_write, native_handle(), &one, sizeof one);
+		std::uint64_t one = 1;
+		// It cannot fail but when it is set often enough.
+		call(SYS_write, &one);
 	}
 };
 

@@ -21,8 +21,7 @@ public:
 	void clear() noexcept
 	{
 		std::uint64_t count;
-		// The C library's would be a cancellation point.
-		[[maybe_unused]] const auto n = syscall(SYS_read, fd_, &count, sizeof count);
+		call(SYS_read, &count);
 	}
 
 	int native_handle() const noexcept { return fd_; }
@@ -34,7 +33,15 @@ protected:
 		if (fd_ < 0)
 			throw_error(errno, name);
 	}
-	~polled_fd() { close(fd_); }
+	~polled_fd() { call(SYS_close, nullptr); }
+
+	// Not by the C library's functions, which are cancellation points; errno stays.
+	void call(long nr, std::uint64_t *count) noexcept
+	{
+		const int was = errno;
+		syscall(nr, fd_, count, sizeof *count);
+		errno = was;
+	}
 
 private:
 	const int fd_;

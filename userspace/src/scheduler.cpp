@@ -76,7 +76,7 @@ void detail::forget_schedulers() noexcept
 	schedulers.store(0, std::memory_order_relaxed);
 }
 
-scheduler::scheduler(const options &opts)
+scheduler::scheduler(const options &opts) : forks_(detail::forks_so_far())
 {
 	const bool may_switch = opts.user_switch && detail::can_switch();
 	if (may_switch && opts.list) {
@@ -129,10 +129,18 @@ scheduler::scheduler(const options &opts)
 
 scheduler::~scheduler()
 {
-	if (own_list_ && own_list_->is_closed()) {
+	// In the child of fork() the thread is none.
+	if (forks_ != detail::forks_so_far()) {
+		munmap(stack_, stack_size_);
+		return;
+	}
+	if (own_list_ && own_list_->woken->closed()) {
+		// With a slice, so that they go to the kernel before they do anything else; not by number, which another
+		// list may have by now.
+		const std::chrono::milliseconds slice(1);
 		std::error_code ec;
 		for (worker_id id{}; (id = own_list_->woken->take()) != worker_id::none;)
-			run(id, {}, ec);
+			run(ums_list_slot(&own_list_->map, static_cast<std::uint64_t>(id)), id, slice, ec);
 	}
 	ums_scheduler_exit(0);
 	current_scheduler = nullptr;

@@ -45,8 +45,10 @@ void woken_workers::unbind() noexcept
 bool woken_workers::enter(waiter &me) noexcept
 {
 	const std::lock_guard lock(lock_);
-	if (closed_ || me.woken.load(std::memory_order_relaxed) != waiter::waits)
+	if (closed() || me.woken.load(std::memory_order_relaxed) != waiter::waits) {
+		me.place.at = place::gone;
 		return false;
+	}
 	me.place.at = place::waiting;
 	cds_list_add_tail(&me.place.node, &waiting_);
 	return true;
@@ -57,6 +59,7 @@ void woken_workers::leave(waiter &me) noexcept
 	const std::lock_guard lock(lock_);
 	if (me.place.at != place::nowhere)
 		remove(me.place);
+	me.place.at = place::gone;
 }
 
 void woken_workers::make_ready(place &p) noexcept
@@ -91,13 +94,15 @@ void woken_workers::add(waiter &w) noexcept
 	auto &word = w.woken;
 	{
 		const std::lock_guard lock(lock_);
-		word.store(waiter::is_woken, std::memory_order_release);
-		if (w.place.at == place::waiting)
-			make_ready(w.place);
-		if (w.place.at == place::ready)
+		if (w.place.at != place::gone) {
+			word.store(waiter::is_woken, std::memory_order_release);
+			if (w.place.at == place::waiting)
+				make_ready(w.place);
 			return;
+		}
 	}
-	// It is not here, or no more. The address is all that is used of it.
+	// As any other thread. Its list may be gone, too; and the address is all that is used of it at last.
+	word.store(waiter::is_woken, std::memory_order_release);
 	futex_wake(word, 1);
 }
 
@@ -122,7 +127,7 @@ void woken_workers::close() noexcept
 		return;
 	const region keeps_its_processor;
 	const std::lock_guard lock(lock_);
-	closed_ = true;
+	closed_.store(true, std::memory_order_release);
 	while (!cds_list_empty(&waiting_))
 		make_ready(of_node(waiting_.next));
 }
@@ -183,13 +188,14 @@ int woken_workers::wait(int list_fd, const deadline &until) noexcept
 		return ums_wait(list_fd, time ? &timeout : nullptr, time ? UMS_WAIT_ABSTIME : 0);
 	};
 
-	kernel_sleepers_.fetch_add(1, std::memory_order_seq_cst);
-	if (!has_event_.load(std::memory_order_seq_cst)) {
-		const int ret = ask(until);
+	if (!has_event_.load(std::memory_order_acquire)) {
+		kernel_sleepers_.fetch_add(1, std::memory_order_seq_cst);
+		const bool sleeps = !has_event_.load(std::memory_order_seq_cst);
+		const int ret = sleeps ? ask(until) : 0;
 		kernel_sleepers_.fetch_sub(1, std::memory_order_relaxed);
-		return ret;
+		if (sleeps)
+			return ret;
 	}
-	kernel_sleepers_.fetch_sub(1, std::memory_order_relaxed);
 	for (;;) {
 		if (const int ret = poll(list_fd, until); ret <= 0)
 			return ret;

@@ -30,7 +30,8 @@ public:
 		cds_list_head node; // first: see of_node()
 		waiter *self;
 		worker_id id;
-		enum : std::uint8_t { nowhere, waiting, ready } at;
+		// To be run, it passes the lock, or is taken. Gone, it waits for its word alone.
+		enum : std::uint8_t { nowhere, waiting, ready, gone } at;
 	};
 
 	woken_workers() noexcept
@@ -45,10 +46,10 @@ public:
 	void bind();
 	void unbind() noexcept;
 
-	// The calling worker, in a region, is about to wait. False: the list is closed.
+	// The calling worker, in a region, is about to wait. False: it is not to, but has gone.
 	bool enter(waiter &me) noexcept;
 
-	// It goes on, and is not marked as taken: from now on it is no business of the list.
+	// It goes on, and is not marked as taken: it has gone.
 	void leave(waiter &me) noexcept;
 
 	// It has been woken. By any thread, in a region.
@@ -67,8 +68,9 @@ public:
 		return was;
 	}
 
-	// The list is closed: all may be run, to wait on as ordinary threads.
+	// The list is about to be closed: all may be run, to wait on as ordinary threads.
 	void close() noexcept;
+	bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
 
 	// As ums_wait() of the list, for both kinds.
 	int wait(int list_fd, const deadline &until) noexcept;
@@ -92,7 +94,7 @@ private:
 	std::optional<event_fd> event_;
 	unsigned pollers_ = 0;
 	bool is_set_ = false;
-	bool closed_ = false;
+	std::atomic<bool> closed_{false};
 };
 
 } // namespace ums::detail

@@ -494,13 +494,16 @@ TEST_F(ListWait, TheListIsClosed)
 			w.emplace_back(*list, may_switch, [&] {
 				gate.acquire();
 				workers += ums::this_worker::is_worker();
+				// It would yield for ever.
+				while (destroyed && ums::this_worker::is_worker())
+					ums::this_worker::yield();
 				through++;
 			});
 			const auto id = list->pop();
 			while (!is_wait(me->run(id)))
 				EXPECT_EQ(list->pop(), id);
 		}
-		// This one is woken before.
+		// This one is woken before, and does not run in the end of its scheduler.
 		gate.release();
 		if (destroyed) {
 			list.reset();
@@ -523,7 +526,41 @@ TEST_F(ListWait, TheListIsClosed)
 		for (auto &worker : w)
 			worker.join();
 		EXPECT_EQ(through, n);
-		EXPECT_LE(workers, 1);
+		EXPECT_LE(workers, destroyed ? 0 : 1);
+	}
+}
+
+// By another thread, while the scheduler sleeps, and whoever is first.
+TEST_F(ListWait, TheListIsClosedByOthers)
+{
+	for (int round = 0; round < 50; round++) {
+		ums::completion_list list(2);
+		ums::counting_semaphore<> gate(0), other(0);
+		std::atomic<int> waiting{0};
+		std::jthread closes([&] {
+			while (waiting < 2)
+				std::this_thread::yield();
+			if (round % 3 == 0)
+				gate.release();
+			list.close();
+			gate.release();
+			other.release();
+		});
+		ums::worker a(list, may_switch, [&] { gate.acquire(); }), b(list, may_switch, [&] { other.acquire(); });
+		{
+			ums::scheduler me(of(list));
+			try {
+				for (;;) {
+					std::error_code ec;
+					waiting += is_wait(me.run(list.pop(), {}, ec));
+				}
+			} catch (const std::system_error &e) {
+				EXPECT_EQ(e.code(), std::errc::bad_file_descriptor);
+			}
+		}
+		// Whatever a worker was last, both end.
+		a.join();
+		b.join();
 	}
 }
 
@@ -585,19 +622,20 @@ TEST_F(ListWait, NotWhileSomebodySleepsForAnother)
 TEST_F(ListWait, TheChildWakesNobody)
 {
 	ums::completion_list list(1);
-	ums::scheduler me(of(list));
+	std::optional<ums::scheduler> me(std::in_place, of(list));
 	ums::mutex m;
 	ums::worker w(list, may_switch, [&] {
 		m.lock();
 		m.unlock();
 	});
 	m.lock();
-	while (!is_wait(me.run(list.pop())))
+	while (!is_wait(me->run(list.pop())))
 		;
 	const pid_t child = fork();
 	if (child == 0) {
 		alarm(30);
 		m.unlock();
+		me.reset();
 		_exit(0);
 	}
 	int status = -1;
@@ -605,7 +643,7 @@ TEST_F(ListWait, TheChildWakesNobody)
 	EXPECT_EQ(status, 0);
 	EXPECT_FALSE(list.wait_for(1ms));
 	m.unlock();
-	EXPECT_EQ(test::run(me, list, list.pop()).reason, reason::exited);
+	EXPECT_EQ(test::run(*me, list, list.pop()).reason, reason::exited);
 }
 
 // Threads that are to be cancelled are so elsewhere.

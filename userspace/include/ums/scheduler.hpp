@@ -148,7 +148,7 @@ public:
 	scheduler &operator=(const scheduler &) = delete;
 
 	/// The calling thread, which must be the one that made the object, is an ordinary one again. If it has a list of its
-	/// own that is closed, workers that waited for that in user mode are run first, to wait as ordinary threads.
+	/// own that is closed, workers that waited for that in user mode become ordinary threads first.
 	~scheduler();
 
 	/// Runs a worker until it blocks, yields, is preempted, ends or detaches, and tells which. The worker
@@ -201,6 +201,7 @@ private:
 	std::shared_ptr<detail::list_pages> own_list_; // bound as long as it is here
 	std::byte *stack_ = nullptr; // with the guard page
 	std::size_t stack_size_ = 0;
+	const std::uint32_t forks_;
 };
 
 /// An upcall entry point for those who do without scheduler: it is called for every upcall on a fresh stack
