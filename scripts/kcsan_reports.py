@@ -29,11 +29,10 @@ THEIRS = {
     "hrtimer_wakeup / schedule_hrtimeout_range_clock",
     # freezer::state of a cgroup (v1), which freezing() reads without the lock of who writes it.
     "cgroup_freezing / freezer_apply_state",
-    # Inlined from rhashtable.h: the head of a bucket is read by who holds its lock, a bit of the
-    # same word, which others try to set meanwhile.
-    "ums_home_close / ums_home_open",
-    "rht_deferred_worker / ums_home_open",
 }
+# Functions into which rhashtable.h is inlined: the head of a bucket is read by who holds its lock,
+# a bit of the same word, which any other of them may try to set meanwhile, by a marked access.
+BUCKETS = {"rht_deferred_worker", "ums_home_close", "ums_home_open"}
 # Frames looked at, from the access outwards: a helper or two may be between.
 FRAMES = 3
 
@@ -49,10 +48,12 @@ class Report:
         self.title = re.sub(r"\+0x[0-9a-f]+/0x[0-9a-f]+", "", title)
         self.lines = []
         self.stacks = []
+        self.marked = 0     # accesses
 
     def add(self, text):
         if STACK.match(text):
             self.stacks.append([])
+            self.marked += "read-write (marked) to " in text
             return
         m = FRAME.match(text)
         if m and self.stacks:
@@ -60,7 +61,8 @@ class Report:
             self.stacks[-1].append(m.group(1).split(".")[0])
 
     def ours(self):
-        if self.title.partition(" in ")[2] in THEIRS:
+        where = self.title.partition(" in ")[2]
+        if where in THEIRS or (self.marked == 1 and set(where.split(" / ")) <= BUCKETS):
             return False
         return any(OURS.search(f) for s in self.stacks for f in s[:FRAMES])
 
