@@ -128,9 +128,9 @@ public:
 
 	/// Closes the list: those who wait() get bad_file_descriptor, now and later; workers that are left
 	/// become ordinary threads. Those that wait in user mode are put on the list first, as only their scheduler can
-	/// let them go: it takes and runs each once more, or does so in its destructor. Any thread may call it, also while others use the list: the descriptor's
-	/// number stays taken until the destructor, so that nobody waits on an unrelated file; for poll(2) it is hung up
-	/// (epoll(7) forgets a closed list as any file).
+	/// let them go: it takes and runs each once more, or does so in its destructor. Any thread may call it, also
+	/// while others use the list: the descriptor's number stays taken until the destructor, so that nobody waits on
+	/// an unrelated file; for poll(2) it is hung up (epoll(7) forgets a closed list as any file).
 	void close() noexcept;
 
 	/// Whether close() was called.

@@ -138,8 +138,8 @@ public:
 
 	/// The calling thread becomes a scheduler. A guard page lies below the upcall stack.
 	/// Throws std::system_error: device_or_resource_busy (it is a worker or a scheduler already; the list in the
-	/// options has a scheduler, or the first one comes while somebody sleeps for the list), function_not_supported, operation_not_permitted, not_enough_memory,
-	/// too_many_files_open.
+	/// options has a scheduler, or the first one comes while somebody sleeps for the list), function_not_supported,
+	/// operation_not_permitted, not_enough_memory, too_many_files_open.
 	explicit scheduler(const options &opts);
 	explicit scheduler(std::size_t upcall_stack_size) : scheduler(options{.upcall_stack_size = upcall_stack_size}) {}
 	scheduler() : scheduler(options{}) {}
