@@ -673,7 +673,7 @@ static int userfault_away(struct worker *w)
  * But not as long as another processor, on which the thread was before, is about to put it on
  * a list: so it is another page each time.
  */
-static volatile char *page_out(void)
+static bool page_out(volatile char **out)
 {
 	volatile char *page;
 	unsigned char v = 1;
@@ -683,13 +683,15 @@ static volatile char *page_out(void)
 	page[0] = 7;
 	for (i = 0; i < 3; i++) {
 		if (!madvise((void *)page, 4096, MADV_PAGEOUT) &&
-		    !mincore((void *)page, 4096, &v) && !(v & 1))
-			return page;
+		    !mincore((void *)page, 4096, &v) && !(v & 1)) {
+			*out = page;
+			return true;
+		}
 		sleep_ns(MSEC);
 		(void)page[0];
 	}
 	munmap((void *)page, 4096);
-	return NULL;
+	return false;
 }
 
 /* A fault that has to wait for a disk; see there. */
@@ -699,7 +701,7 @@ static int swapped_away(struct worker *w)
 	volatile char *page;
 
 	munlockall();
-	if (!WAIT_FOR((page = page_out())))
+	if (!WAIT_FOR(page_out(&page)))
 		return 1;
 	getrusage(RUSAGE_THREAD, &before);
 	worker_switch_to(w, pair_other(w));

@@ -488,7 +488,8 @@ static __attribute__((noinline)) bool fault_with_ymm(volatile char *page, unsign
 static void faults_with_ymm(struct worker *w)
 {
 	struct worker *all = w->arg;
-	struct worker *other = &all[w == &all[0]];
+	int first = w == &all[0];
+	struct worker *other = &all[first];
 	unsigned long lost = 0;
 	char *page;
 
@@ -499,7 +500,7 @@ static void faults_with_ymm(struct worker *w)
 		/* The call brings it home, the switch away again: then it faults there. */
 		madvise(page, 4096, MADV_DONTNEED);
 		worker_switch_to(w, other);
-		if (!fault_with_ymm(page, 31 * w->stage + (w == &all[0])))
+		if (!fault_with_ymm(page, 31 * w->stage + first))
 			lost++;
 	}
 	w->result = lost;
