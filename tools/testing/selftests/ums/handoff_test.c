@@ -5,6 +5,7 @@
  */
 #include "ums_test.h"
 
+#include <cpuid.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -378,6 +379,7 @@ static void faults_away(struct worker *w)
 TEST_F(handoff, exceptions)
 {
 	struct sigaction sa = { .sa_sigaction = catches, .sa_flags = SA_SIGINFO };
+	struct ums_info before, after;
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(faults); i++) {
@@ -390,7 +392,15 @@ TEST_F(handoff, exceptions)
 		START(self, 1, switches_out);
 		RUN_TO_SWITCH(self, 0);
 		RUN_TO_SWITCH(self, 1);
+		ASSERT_EQ(0, ums_query(UMS_QUERY_WORKER, self->id[0], &before, sizeof(before)));
+		/* On the thread of the scheduler first, then on that of the other worker. */
+		if (i % 2)
+			RESUME_TO_SWITCH(self, 1);
 		RESUME_TO_SWITCH(self, 0);
+		ASSERT_EQ(0, ums_query(UMS_QUERY_WORKER, self->id[0], &after, sizeof(after)));
+		/* Home for the exception, not for a call in its handler. */
+		EXPECT_EQ(before.handoffs + 1, after.handoffs);
+		EXPECT_EQ(before.in_place, after.in_place);
 		EXPECT_EQ(1, self->w[0].result);
 		EXPECT_EQ(faults[i], caught.sig);
 		EXPECT_EQ(self->w[0].tid, caught.tid);
@@ -401,7 +411,8 @@ TEST_F(handoff, exceptions)
 			EXPECT_EQ(caught.ip, (unsigned long)caught.addr);
 		}
 		EXPECT_EQ(self->tid, self_tid());
-		RESUME_TO_SWITCH(self, 1);
+		if (!(i % 2))
+			RESUME_TO_SWITCH(self, 1);
 		RESUME_TO_END(self, 0);
 		RESUME_TO_END(self, 1);
 		pthread_join(self->w[0].thread, NULL);
@@ -534,6 +545,84 @@ TEST_F(handoff, vector_registers_across_faults)
 	EXPECT_LT(900, info[0].handoffs + info[1].handoffs);
 	RESUME_TO_END(self, 0);
 	RESUME_TO_END(self, 1);
+}
+
+/* Rights to pages of a key that there are none of. */
+static bool has_pkeys(void)
+{
+	unsigned int a, b, c = 0, d;
+
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && c & bit_OSPKE;
+}
+
+static unsigned int rights(void)
+{
+	unsigned int a, d;
+
+	asm volatile("rdpkru" : "=a" (a), "=d" (d) : "c" (0));
+	return a >> 30;
+}
+
+static void set_rights(unsigned int v)
+{
+	unsigned int a, d;
+
+	asm volatile("rdpkru" : "=a" (a), "=d" (d) : "c" (0));
+	asm volatile("wrpkru" : : "a" ((a & ~(3U << 30)) | v << 30), "c" (0), "d" (0));
+}
+
+static void keeps_rights(struct worker *w)
+{
+	struct worker *all = w->arg;
+	struct worker *other = &all[w == &all[0]];
+	unsigned int mine = w == &all[0] ? 1 : 2;
+	volatile char *page;
+
+	munlockall();
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	worker_switch_out(w, sched, 0);
+	for (w->stage = 0; w->stage < 400; w->stage++) {
+		/* A switch leaves them as they are: those of the other one. */
+		set_rights(mine);
+		if (w->stage % 2) {
+			page[0]++;
+			w->result += rights() != mine;
+		} else {
+			w->result += self_tid() != w->tid || rights() != mine;
+			madvise((void *)page, 4096, MADV_DONTNEED);
+			w->result += rights() != mine;
+		}
+		worker_switch_to(w, other);
+	}
+	set_rights(1);
+	worker_switch_out(w, sched, 0);
+}
+
+TEST_F(handoff, rights_of_protection_keys)
+{
+	struct ums_info info;
+	int i;
+
+	if (!has_pkeys())
+		SKIP(return, "no protection keys");
+	set_rights(1);
+	for (i = 0; i < 2; i++) {
+		START(self, i, keeps_rights);
+		RUN_TO_SWITCH(self, i);
+	}
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, sched_resume(&self->s, &self->w[i]));
+		while (self->s.reason == UMS_UPCALL_BLOCKED)
+			ASSERT_EQ(0, sched_run(&self->s, list_pop_wait(&self->l), 0));
+		ASSERT_EQ(UMS_UPCALL_YIELDED, self->s.reason);
+	}
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(0, self->w[i].result);
+		EXPECT_EQ(400, self->w[i].stage);
+		ASSERT_EQ(0, ums_query(UMS_QUERY_WORKER, self->id[i], &info, sizeof(info)));
+		EXPECT_LE(300, info.handoffs);
+		RESUME_TO_END(self, i);
+	}
 }
 
 static int pin(pid_t tid, int cpu)
@@ -743,6 +832,42 @@ TEST_F(handoff, preempted_while_carrier)
 	RESUME_TO_END(self, 1);
 }
 
+/* To the one that is stopped, each time it has the thread. */
+static void yields_to_other(struct worker *w)
+{
+	struct worker *all = w->arg;
+
+	for (ums_yield(1, 0); LOAD(w->stage) != 3; ums_yield(1, 0))
+		worker_switch_to(w, &all[0]);
+}
+
+/* A slice goes on with whoever is switched to. */
+TEST_F(handoff, slice_goes_on)
+{
+	int i;
+
+	START(self, 0, spins_away);
+	START(self, 1, yields_to_other);
+	RUN_TO_SWITCH(self, 0);
+	ASSERT_EQ(0, sched_run(&self->s, self->id[1], 0));
+	ASSERT_EVENT(&self->s, UMS_UPCALL_YIELDED, self->id[1], 1);
+	for (i = 0; i < 5; i++) {
+		self->w[0].stage = 0;
+		ASSERT_EQ(0, sched_run(&self->s, self->id[1], 500 * MSEC));
+		ASSERT_EVENT(&self->s, UMS_UPCALL_PREEMPTED, self->id[0], UMS_PREEMPT_SLICE);
+		ASSERT_EQ(self->id[0], list_pop(&self->l));
+		/* Both to where they were before. */
+		STORE(self->w[0].stage, 2);
+		RUN_TO_SWITCH(self, 0);
+		ASSERT_EQ(0, sched_resume(&self->s, &self->w[1]));
+		ASSERT_EVENT(&self->s, UMS_UPCALL_YIELDED, self->id[1], 1);
+	}
+	STORE(self->w[0].stage, 3);
+	STORE(self->w[1].stage, 3);
+	RESUME_TO_END(self, 0);
+	EXPECT_EQ(0, worker_run_to_end(&self->s, &self->l, self->id[1]));
+}
+
 static int handled;
 static pid_t handled_by;
 
@@ -795,6 +920,46 @@ TEST_F(handoff, signal_while_away)
 		STORE(self->w[i].stage, 3);
 		RESUME_TO_END(self, i);
 	}
+}
+
+/* On the thread of the scheduler, of which the kernel knows no worker then; likewise. */
+TEST_F(handoff, signal_on_the_scheduler)
+{
+	struct worker carrier = { .tid = self->tid };
+	struct rusage usage;
+	int i, ntold = 0;
+	bool several;
+	pthread_t t;
+	void *ret;
+
+	signal(SIGUSR1, handles);
+	START(self, 0, spins_away);
+	several = sysconf(_SC_NPROCESSORS_ONLN) > 1 && interrupts_of_cpu_0() >= 0;
+	if (several)
+		ASSERT_EQ(0, pin(self->w[0].tid, 1));
+	RUN_TO_SWITCH(self, 0);
+	for (i = 0; i < TRIES && ntold < TOLD; i++) {
+		self->w[0].stage = 0;
+		handled = 0;
+		/* Who sends is to be elsewhere. */
+		if (several)
+			ASSERT_EQ(0, pin(0, 1));
+		ASSERT_EQ(0, thread_start(&t, sends, &self->w[0]));
+		if (several)
+			ASSERT_EQ(0, pin(0, 0));
+		ASSERT_EQ(0, getrusage(RUSAGE_THREAD, &usage));
+		carrier.result = usage.ru_nivcsw;
+		RESUME_TO_SWITCH(self, 0);
+		ASSERT_EQ(1, self->w[0].result);
+		EXPECT_EQ(1, handled);
+		EXPECT_EQ(self->w[0].tid, handled_by);
+		ASSERT_EQ(0, pthread_join(t, &ret));
+		ASSERT_EQ(NULL, ret);
+		ntold += !several || told(&carrier);
+	}
+	EXPECT_EQ(TOLD, ntold);
+	STORE(self->w[0].stage, 3);
+	RESUME_TO_END(self, 0);
 }
 
 /* Its context is saved when the signal comes: it waits, and its slot says so. */
@@ -941,11 +1106,116 @@ static void *runs_another(void *arg)
 	_exit(2);
 }
 
+/* A worker that such a scheduler runs, in user mode; and one that it has seen go to sleep. */
+static void computes(struct worker *w)
+{
+	STORE(*(unsigned long *)w->arg, w->tp);
+	for (;;)
+		;
+}
+
+static void sleeps(struct worker *w)
+{
+	pause();
+}
+
+static void *runs_worker(void *arg)
+{
+	static struct worker w = { .flags = UMS_WORKER_USER_SWITCH };
+	static struct sched s;
+	static struct list l;
+	__u64 id;
+
+	if (list_open(&l, 1) || sched_enter_switching(&s))
+		_exit(2);
+	id = worker_start_pop(&w, &l, computes, arg);
+	while (id && !sched_run(&s, id, 0) && s.reason == UMS_UPCALL_BLOCKED)
+		id = list_pop_wait(&l);
+	_exit(2);
+}
+
+/* Until it stays asleep. */
+static unsigned long blocked_worker(struct sched *s)
+{
+	static struct worker w = { .flags = UMS_WORKER_USER_SWITCH };
+	static struct list l;
+	__u64 id;
+
+	if (list_open(&l, 1))
+		_exit(2);
+	for (id = worker_start_pop(&w, &l, sleeps, NULL); id; id = list_pop_wait(&l))
+		if (sched_run(s, id, 0) || s->reason != UMS_UPCALL_BLOCKED)
+			_exit(2);
+		else if (s->detail == SYS_pause)
+			break;
+	return w.tp;
+}
+
+/* An ordinary thread again, since its list is closed. */
+static void waits_to_end(struct worker *w)
+{
+	for (;;)
+		pause();
+}
+
+static unsigned long worker_of_closed_list(void)
+{
+	static struct worker w = { .flags = UMS_WORKER_USER_SWITCH };
+	struct list l;
+
+	if (list_open(&l, 1) || !worker_start_pop(&w, &l, waits_to_end, NULL))
+		_exit(2);
+	list_close(&l);
+	if (!WAIT_FOR(thread_sleeps_in(w.tid, SYS_pause)))
+		_exit(2);
+	return w.tp;
+}
+
+static unsigned long plain_worker(void)
+{
+	static struct worker w;
+	static struct list l;
+
+	if (list_open(&l, 1) || !worker_start_pop(&w, &l, yields, NULL))
+		_exit(2);
+	return w.tp;
+}
+
 enum forgery {
-	NOTHING, GARBAGE, ZERO_PAGE, HELD_WORKER, PLAIN_THREAD, ENDED_WORKER, SCHEDULER, FORGERIES
+	NOTHING, GARBAGE, ZERO_PAGE, KERNEL, OTHER_PROCESS, HELD_WORKER, BLOCKED_WORKER,
+	RUNNING_WORKER, PLAIN_WORKER, PLAIN_THREAD, ENDED_WORKER, WORKER_OF_CLOSED_LIST, SCHEDULER,
+	FORGERIES
 };
 
-static unsigned long forge(enum forgery how, struct worker *held, struct worker *ended)
+/* In the parent: a worker that is EMPTY there, on a stack that no thread of a child gets. */
+static struct worker of_parent = { .flags = UMS_WORKER_USER_SWITCH };
+
+static void *is_empty(void *arg)
+{
+	struct ums_worker_args args = { .flags = UMS_WORKER_USER_SWITCH };
+	struct worker *w = arg;
+
+	w->tid = self_tid();
+	w->tp = (unsigned long)__builtin_thread_pointer();
+	w->id = ums_worker_enter(w->list->fd, &args, sizeof(args));
+	switches_out(w);
+	return NULL;
+}
+
+static int start_in_parent(struct list *l)
+{
+	const size_t size = 256 * 1024;
+	pthread_attr_t attr;
+	void *stack;
+
+	of_parent.list = l;
+	stack = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return pthread_attr_init(&attr) ?: pthread_attr_setstack(&attr, stack, size) ?:
+	       pthread_create(&of_parent.thread, &attr, is_empty, &of_parent);
+}
+
+static unsigned long forge(enum forgery how, struct sched *s, struct worker *held,
+			   struct worker *ended)
 {
 	static unsigned long tp;
 	pthread_t t;
@@ -956,8 +1226,22 @@ static unsigned long forge(enum forgery how, struct worker *held, struct worker 
 	case ZERO_PAGE:
 		return (unsigned long)mmap(NULL, 4096, PROT_READ | PROT_WRITE,
 					   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	case KERNEL:
+		return 0xffff888000000000;
+	case OTHER_PROCESS:
+		return of_parent.tp;
 	case HELD_WORKER:
 		return held->tp;
+	case BLOCKED_WORKER:
+		return blocked_worker(s);
+	case RUNNING_WORKER:
+		if (thread_start(&t, runs_worker, &tp) || !WAIT_FOR(LOAD(tp)))
+			_exit(2);
+		return tp;
+	case PLAIN_WORKER:
+		return plain_worker();
+	case WORKER_OF_CLOSED_LIST:
+		return worker_of_closed_list();
 	case PLAIN_THREAD:
 		if (thread_start(&t, plain_thread, &tp) || !WAIT_FOR(LOAD(tp)))
 			_exit(2);
@@ -969,7 +1253,7 @@ static unsigned long forge(enum forgery how, struct worker *held, struct worker 
 			_exit(2);
 		return tp;
 	default:
-		return (unsigned long)__builtin_thread_pointer();
+		return 0;	/* its own */
 	}
 }
 
@@ -993,13 +1277,74 @@ static void fault_as(unsigned long tp)
 		     :: "r" (tp), "r" (__builtin_thread_pointer()), "r" (page) : "memory");
 }
 
+static void call_32_as(unsigned long tp)
+{
+	long ret = 20;	/* getpid */
+
+	asm volatile("wrfsbase %1; int $0x80; wrfsbase %2"
+		     : "+a" (ret)
+		     : "r" (tp), "r" (__builtin_thread_pointer())
+		     : "memory", "r8", "r9", "r10", "r11");
+}
+
+/* An exception that means a signal, whose handler goes on behind it. */
+static void trap_as(unsigned long tp)
+{
+	asm volatile("wrfsbase %0; int3; wrfsbase %1"
+		     :: "r" (tp), "r" (__builtin_thread_pointer()) : "memory");
+}
+
+static int told_to_stop;
+
+/* Until somebody wants something of the thread. */
+static void compute_as(unsigned long tp)
+{
+	asm volatile("wrfsbase %0; 1: pause; cmpl $0, %2; je 1b; wrfsbase %1"
+		     :: "r" (tp), "r" (__builtin_thread_pointer()), "m" (told_to_stop)
+		     : "memory", "cc");
+}
+
+static void stops(int sig)
+{
+	told_to_stop = 1;
+}
+
+static pid_t forger_tid;
+
+static void *interrupts_forger(void *arg)
+{
+	while (!LOAD(forger_tid))
+		sleep_ns(MSEC);
+	while (!LOAD(told_to_stop)) {
+		sleep_ns(2 * MSEC);
+		syscall(SYS_tgkill, getpid(), forger_tid, SIGUSR1);
+	}
+	return NULL;
+}
+
 static unsigned long forged_tp;
 static void (*forged_act)(unsigned long tp);
 
 static void forges(struct worker *w)
 {
-	forged_act(forged_tp);
+	struct worker *other = w->arg;
+
+	if (other) {
+		worker_switch_out(w, sched, 0);
+		/* Back from there, and on its thread. */
+		worker_switch_to(w, other);
+	}
+	STORE(forger_tid, w->tid);
+	forged_act(forged_tp ?: w->tp);
 	w->stage = 1;
+}
+
+static void lends_and_comes_back(struct worker *w)
+{
+	worker_switch_out(w, sched, 0);
+	getppid();
+	worker_switch_to(w, w->arg);
+	worker_switch_out(w, sched, 0);
 }
 
 /*
@@ -1019,13 +1364,17 @@ static bool handles_faults(void)
 	return !sigaction(SIGSEGV, &sa, NULL) && !sigaltstack(&st, NULL);
 }
 
-static int forge_in_child(enum forgery how, bool by_worker, void (*act)(unsigned long tp))
+enum forger { BY_SCHEDULER, BY_WORKER, BY_WORKER_AWAY, FORGERS };
+
+static int forge_in_child(enum forgery how, enum forger by, void (*act)(unsigned long tp))
 {
 	struct worker held = { .flags = UMS_WORKER_USER_SWITCH };
 	struct worker ended = { .flags = UMS_WORKER_USER_SWITCH };
 	struct worker forger = { .flags = UMS_WORKER_USER_SWITCH };
+	struct worker lender = { .flags = UMS_WORKER_USER_SWITCH };
 	struct list l;
 	struct sched s;
+	pthread_t t;
 	int status;
 	pid_t pid;
 	__u64 id;
@@ -1033,40 +1382,135 @@ static int forge_in_child(enum forgery how, bool by_worker, void (*act)(unsigned
 	pid = fork();
 	if (pid > 0)
 		return waitpid(pid, &status, 0) == pid ? status : -1;
+	sched = &s;
 	if (pid || list_open(&l, 4) || !handles_faults() || sched_enter_switching(&s))
+		_exit(2);
+	signal(SIGTRAP, stops);
+	signal(SIGUSR1, stops);
+	if (act == compute_as && thread_start(&t, interrupts_forger, NULL))
 		_exit(2);
 	if (!worker_start_pop(&held, &l, yields, NULL))
 		_exit(2);
 	id = worker_start_pop(&ended, &l, yields, NULL);
 	if (!id || worker_run_to_end(&s, &l, id))
 		_exit(2);
-	forged_tp = forge(how, &held, &ended);
+	forged_tp = forge(how, &s, &held, &ended);
 	forged_act = act;
-	if (by_worker) {
-		id = worker_start_pop(&forger, &l, forges, NULL);
-		_exit(!id || worker_run_to_end(&s, &l, id) || !forger.stage);
+	if (by == BY_SCHEDULER) {
+		STORE(forger_tid, self_tid());
+		act(forged_tp ?: s.tp);
+		_exit(0);
 	}
-	act(forged_tp);
+	id = worker_start_pop(&forger, &l, forges, by == BY_WORKER_AWAY ? &lender : NULL);
+	if (by == BY_WORKER_AWAY) {
+		__u64 id2;
+
+		while (id && (sched_run(&s, id, 0) || s.reason != UMS_UPCALL_YIELDED))
+			id = list_pop_wait(&l);
+		id2 = worker_start_pop(&lender, &l, lends_and_comes_back, &forger);
+		while (id2 && (sched_run(&s, id2, 0) || s.reason != UMS_UPCALL_YIELDED))
+			id2 = list_pop_wait(&l);
+		if (!id || !id2 || sched_resume(&s, &forger))
+			_exit(2);
+		while (s.reason == UMS_UPCALL_BLOCKED || s.reason == UMS_UPCALL_PREEMPTED)
+			if (sched_run(&s, list_pop_wait(&l), 0))
+				_exit(2);
+		_exit(!forger.stage);
+	}
+	_exit(!id || worker_run_to_end(&s, &l, id) || !forger.stage);
+}
+
+/* Of another process, which is to notice nothing; until it is told to end. */
+static pid_t bystander(int *over, int *rounds)
+{
+	struct worker w[2] = {};
+	struct sched s;
+	struct list l;
+	__u64 id;
+	int i;
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	sched = &s;
+	if (list_open(&l, 2) || sched_enter_switching(&s))
+		_exit(2);
+	while (!LOAD(*over)) {
+		for (i = 0; i < 2; i++) {
+			memset(&w[i], 0, sizeof(w[i]));
+			w[i].flags = UMS_WORKER_USER_SWITCH;
+			id = worker_start_pop(&w[i], &l, ping_calls, w);
+			if (!id)
+				_exit(3);
+			while (sched_run(&s, id, 0) || s.reason != UMS_UPCALL_YIELDED)
+				list_pop_wait(&l);
+		}
+		for (i = 0; i < 4; i++) {
+			if (sched_resume(&s, &w[i % 2]))
+				_exit(4);
+			while (s.reason == UMS_UPCALL_BLOCKED || s.reason == UMS_UPCALL_PREEMPTED)
+				if (sched_run(&s, list_pop_wait(&l), 0))
+					_exit(5);
+			if (s.reason != (i < 2 ? UMS_UPCALL_YIELDED : UMS_UPCALL_EXITED) ||
+			    s.worker != w[i % 2].id)
+				_exit(6);
+		}
+		for (i = 0; i < 2; i++)
+			if (w[i].result || w[i].stage != 1000 || pthread_join(w[i].thread, NULL))
+				_exit(7);
+		INC(*rounds);
+	}
 	_exit(0);
 }
 
 TEST(forged)
 {
-	int how, by;
+	static void (*const acts[])(unsigned long tp) = {
+		call_as, call_32_as, fault_as, trap_as, compute_as,
+	};
+	int how, by, status, *shared;
+	unsigned int i, n = 0;
+	struct sched s;
+	struct list l;
+	pid_t pid;
+	__u64 id;
 
 	UMS_REQUIRE();
 	UMS_REQUIRE_SWITCH();
-	for (by = 0; by < 2; by++) {
-		/* What is done by those that are killed works without a forgery. */
-		EXPECT_EQ(0, forge_in_child(NOTHING, by, call_as));
-		EXPECT_EQ(0, forge_in_child(NOTHING, by, fault_as));
-		for (how = GARBAGE; how < FORGERIES; how++) {
-			EXPECT_EQ(SIGSEGV, forge_in_child(how, by, call_as) & 0x7f)
-				TH_LOG("%d by %d", how, by);
-			EXPECT_EQ(SIGSEGV, forge_in_child(how, by, fault_as) & 0x7f)
-				TH_LOG("%d by %d", how, by);
+	shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, shared);
+	pid = bystander(&shared[0], &shared[1]);
+	ASSERT_LT(0, pid);
+	sched = &s;
+	ASSERT_EQ(0, list_open(&l, 1));
+	ASSERT_EQ(0, sched_enter_switching(&s));
+	ASSERT_EQ(0, start_in_parent(&l));
+	id = list_pop_wait(&l);
+	while (!sched_run(&s, id, 0) && s.reason == UMS_UPCALL_BLOCKED)
+		ASSERT_EQ(id, list_pop_wait(&l));
+	ASSERT_EVENT(&s, UMS_UPCALL_YIELDED, id, 0);
+
+	for (i = 0; i < ARRAY_SIZE(acts); i++) {
+		if (acts[i] == call_32_as && !has_32())
+			continue;
+		for (by = 0; by < FORGERS; by++) {
+			/* What is done by those that are killed works without a forgery. */
+			EXPECT_EQ(0, forge_in_child(NOTHING, by, acts[i]))
+				TH_LOG("act %u by %d", i, by);
+			for (how = GARBAGE; how < FORGERIES; how++, n++) {
+				EXPECT_EQ(SIGSEGV, forge_in_child(how, by, acts[i]) & 0x7f)
+					TH_LOG("%d, act %u by %d", how, i, by);
+			}
 		}
 	}
+	TH_LOG("%u forgeries, %d rounds beside them", n, LOAD(shared[1]));
+	STORE(shared[0], 1);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_LT(0, shared[1]);
+	ASSERT_EQ(0, sched_resume(&s, &of_parent));
+	ASSERT_EVENT(&s, UMS_UPCALL_YIELDED, id, 0);
+	EXPECT_EQ(of_parent.tid, of_parent.result);
 }
 
 /* Two workers that run go for each other at the same time. */
