@@ -79,7 +79,8 @@ long state_syscall(struct image *i, long nr, long a, long b, long c);
 
 /*
  * state_spin(image pointer in a global): all general registers but rsp and all
- * extended state hold patterns while it waits for @go, touching no register.
+ * extended state hold patterns while it reads @spin_page, takes a breakpoint if @spin_trap
+ * says so, and waits for @spin_go, touching no register.
  */
 void state_spin(struct image *i);
 extern struct image *spin_image;
@@ -153,6 +154,10 @@ asm(".pushsection .text\n"
 	"	mov	%rax, -128(%rsp)\n"
 	"	mov	8232(%rdi), %rdi\n"
 	"	std\n"
+	"	cmpb	$0, spin_page(%rip)\n"
+	"	cmpl	$0, spin_trap(%rip)\n"
+	"	je	1f\n"
+	"	int3\n"
 	"1:	pause\n"
 	"	lock incq spin_turns(%rip)\n"
 	"	cmpl	$0, spin_go(%rip)\n"
@@ -193,8 +198,10 @@ _Static_assert(offsetof(struct image, red_zone) == 8472, "known to asm");
 struct image *spin_image;
 extern long spin_turns;
 long spin_turns;
-extern int spin_go;
-int spin_go;
+extern int spin_go, spin_trap;
+int spin_go, spin_trap;
+extern char spin_page[4096];
+char spin_page[4096] __attribute__((aligned(4096)));
 
 static unsigned int component[8];	/* offset of each in the XSAVE area */
 
@@ -559,6 +566,164 @@ TEST(preempted_anywhere)
 	EXPECT_EQ(im->gpr_in[0], im->red_zone);
 	/* The direction flag was set, and is the worker's own. */
 	EXPECT_EQ(0x400, im->gpr_out[15] & 0x400);
+}
+
+/* The ways in which a context that computes away from home is brought there. */
+enum way { BY_FAULT, BY_TRAP, BY_PREEMPTION, BY_SIGNAL, WAYS };
+
+struct ways {
+	struct list l;
+	struct sched s;
+	struct worker w[2];
+	__u64 id[2];
+	struct image *im;
+	long turns;
+	enum way way;
+	bool over;
+};
+
+static void spins_away(struct worker *w)
+{
+	struct ways *a = w->arg;
+
+	for (;;) {
+		worker_switch_out(w, &a->s, 0);
+		if (a->over)
+			return;
+		state_spin(a->im);
+	}
+}
+
+static void fills_away(struct worker *w)
+{
+	struct ways *a = w->arg;
+	struct state_job j = { .mask = a->im->mask, .nr = 98 };
+
+	j.im = aligned_alloc(64, (sizeof(*j.im) + 63) & ~63UL);
+	do {
+		worker_switch_out(w, &a->s, 0);
+		checked(&j, 1, w->tid, SYS_gettid, 0, 0, 0);
+		w->result |= j.wrong;
+	} while (!a->over);
+}
+
+static void lets_go(int sig)
+{
+	STORE(spin_go, 1);
+}
+
+/* By another thread, while it computes. */
+static void *brings_home(void *arg)
+{
+	struct ways *a = arg;
+	long ret = -1;
+
+	if (WAIT_FOR(LOAD(spin_turns) > a->turns))
+		ret = a->way == BY_SIGNAL ? syscall(SYS_tgkill, getpid(), a->w[0].tid, SIGUSR1) :
+					    ums_preempt(a->id[0], 0);
+	return (void *)ret;
+}
+
+/* Runs it on @away's thread, or on the scheduler's, until it has come home and switched out. */
+static void come_home(struct __test_metadata *_metadata, struct ways *a, enum way how, int seed)
+{
+	struct state_job j = { .mask = a->im->mask, .nr = 97 };
+	struct ums_info before, after;
+	bool other = seed % 2;
+	pthread_t t;
+	void *ret;
+	int i;
+
+	j.im = aligned_alloc(64, (sizeof(*j.im) + 63) & ~63UL);
+	fill(a->im, a->im->mask, seed);
+	a->way = how;
+	a->turns = spin_turns;
+	spin_trap = how == BY_TRAP;
+	spin_go = how == BY_FAULT || how == BY_TRAP;
+	if (how == BY_FAULT) {
+		ASSERT_EQ(0, madvise(spin_page, sizeof(spin_page), MADV_DONTNEED));
+	} else {
+		LOAD(spin_page[0]);
+	}
+	ASSERT_EQ(0, ums_query(UMS_QUERY_WORKER, a->id[0], &before, sizeof(before)));
+	if (!spin_go) {
+		ASSERT_EQ(0, thread_start(&t, brings_home, a));
+	}
+	if (other) {
+		ASSERT_EQ(0, sched_resume(&a->s, &a->w[1]));
+		ASSERT_EVENT(&a->s, UMS_UPCALL_YIELDED, a->id[1], 0);
+	}
+	ASSERT_EQ(0, sched_resume(&a->s, &a->w[0]));
+	if (how == BY_PREEMPTION) {
+		ASSERT_EVENT(&a->s, UMS_UPCALL_PREEMPTED, a->id[0], UMS_PREEMPT_ASKED);
+		/* Somebody else's registers, here and in the other worker. */
+		checked(&j, 8, getpid(), SYS_getpid, 0, 0, 0);
+		ASSERT_EQ(0, sched_resume(&a->s, &a->w[1]));
+		ASSERT_EVENT(&a->s, UMS_UPCALL_YIELDED, a->id[1], 0);
+		ASSERT_EQ(a->id[0], list_pop(&a->l));
+		STORE(spin_go, 1);
+		ASSERT_EQ(0, sched_run(&a->s, a->id[0], 0));
+	}
+	ASSERT_EVENT(&a->s, UMS_UPCALL_YIELDED, a->id[0], 0);
+	/* The scheduler is on the worker's thread now, and is brought home by a call. */
+	checked(&j, 9, getpid(), SYS_getpid, 0, 0, 0);
+	EXPECT_EQ(0, j.wrong);
+	if (!j.wrong && (how == BY_PREEMPTION || how == BY_SIGNAL)) {
+		ASSERT_EQ(0, pthread_join(t, &ret));
+		ASSERT_EQ(NULL, ret);
+	}
+	ASSERT_EQ(0, ums_query(UMS_QUERY_WORKER, a->id[0], &after, sizeof(after)));
+	EXPECT_LT(before.handoffs, after.handoffs);
+	EXPECT_EQ(before.in_place, after.in_place);
+	EXPECT_EQ(0, compare(a->im))
+		TH_LOG("how %d, seed %d", how, seed);
+	for (i = 0; i < 15; i++) {
+		EXPECT_EQ(a->im->gpr_in[i], a->im->gpr_out[i])
+			TH_LOG("how %d, seed %d, general register %d", how, seed, i);
+	}
+	EXPECT_EQ(a->im->gpr_in[0], a->im->red_zone);
+	EXPECT_EQ(0x400, a->im->gpr_out[15] & 0x400);
+	free(j.im);
+}
+
+TEST(home_in_every_way)
+{
+	__u64 f = features() & (XF_FP | XF_SSE | XF_AVX | XF_AVX512);
+	static struct ways a;
+	int way, i;
+
+	UMS_REQUIRE();
+	UMS_REQUIRE_SWITCH();
+	if (!f)
+		SKIP(return, "this CPU has no XSAVE");
+	if ((f & XF_AVX512) != XF_AVX512)
+		f &= ~XF_AVX512;
+	signal(SIGUSR1, lets_go);
+	signal(SIGTRAP, lets_go);
+	ASSERT_EQ(0, lock_memory());
+	/* That one is to fault. */
+	ASSERT_EQ(0, munlock(spin_page, sizeof(spin_page)));
+	a.im = aligned_alloc(64, (sizeof(*a.im) + 63) & ~63UL);
+	ASSERT_NE(NULL, a.im);
+	a.im->mask = f;
+	ASSERT_EQ(0, list_open(&a.l, 2));
+	ASSERT_EQ(0, sched_enter_switching(&a.s));
+	for (i = 0; i < 2; i++) {
+		a.w[i].flags = UMS_WORKER_USER_SWITCH;
+		a.id[i] = worker_start_pop(&a.w[i], &a.l, i ? fills_away : spins_away, &a);
+		ASSERT_NE(0, a.id[i]);
+		ASSERT_EQ(0, sched_run(&a.s, a.id[i], 0));
+		ASSERT_EVENT(&a.s, UMS_UPCALL_YIELDED, a.id[i], 0);
+	}
+	for (i = 0; i < 20; i++)
+		for (way = 0; way < WAYS; way++)
+			come_home(_metadata, &a, way, 2 * i + (way + i) % 2);
+	EXPECT_EQ(0, a.w[1].result);
+	a.over = true;
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, sched_resume(&a.s, &a.w[i]));
+		ASSERT_EVENT(&a.s, UMS_UPCALL_EXITED, a.id[i], 0);
+	}
 }
 
 static __thread int tls_value;
