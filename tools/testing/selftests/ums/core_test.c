@@ -279,10 +279,57 @@ static int process(void)
 		marked_syscall(MARK(MAIN), SYS_pause, 0, 0, 0);
 }
 
+/*
+ * One that crashes on the thread of another, whose context is saved; the scheduler's waits for
+ * it. In tid[]: as that has it, with READS for the other one, and RUNS_CRASHES.
+ */
+static struct sched away_sched;
+
+static void crashes_away(struct worker *w)
+{
+	worker_switch_out(w, &away_sched, 0);
+	marked_store(MARK(CRASHES), (void *)CRASH_ADDRESS);
+}
+
+static void lends_thread(struct worker *w)
+{
+	for (;;)
+		worker_switch_out(w, &away_sched, 0);
+}
+
+static int process_away(void)
+{
+	struct rlimit rl = { RLIM_INFINITY, RLIM_INFINITY };
+	static const int who[] = { CRASHES, READS };
+	struct worker w[2] = {};
+	__u64 id;
+	int i;
+
+	signal(SIGSEGV, SIG_DFL);
+	if (setrlimit(RLIMIT_CORE, &rl) || write_text("/proc/self/coredump_filter", "0") ||
+	    lock_memory())
+		return 10;
+	sh->tid[RUNS_CRASHES] = self_tid();
+	if (list_open(&lists[0], 2) || sched_enter_switching(&away_sched))
+		return 11;
+	for (i = 0; i < 2; i++) {
+		w[i].flags = UMS_WORKER_USER_SWITCH;
+		id = worker_start_pop(&w[i], &lists[0], i ? lends_thread : crashes_away, NULL);
+		if (!id)
+			return 12;
+		sh->tid[who[i]] = w[i].tid;
+		while (sched_run(&away_sched, id, 0) || away_sched.reason != UMS_UPCALL_YIELDED)
+			list_pop_wait(&lists[0]);
+	}
+	/* On the thread of the second one, unless something has taken the scheduler home. */
+	sched_resume(&away_sched, &w[0]);
+	return 13;
+}
+
 FIXTURE(core) {
 	char was[256];
 	char dir[64];
-	char path[128];
+	char path[128];		/* of the file that there may be */
 };
 
 FIXTURE_SETUP(core)
@@ -306,12 +353,8 @@ FIXTURE_SETUP(core)
 
 FIXTURE_TEARDOWN_PARENT(core)
 {
-	char pid_path[160];
-
 	write_text(PATTERN, self->was);
 	unlink(self->path);
-	snprintf(pid_path, sizeof(pid_path), "%s.pid", self->path);
-	unlink(pid_path);
 	rmdir(self->dir);
 }
 
@@ -410,37 +453,47 @@ static void check(struct __test_metadata *_metadata, int who, struct elf_prstatu
 	}
 }
 
-TEST_F(core, of_every_state)
+/* The core file of a child that is to crash: its threads, at most @max; the number of them. */
+static int crash(struct __test_metadata *_metadata, FIXTURE_DATA(core) *self, int (*process)(void),
+		 struct elf_prstatus *st, int max, siginfo_t *si)
 {
-	struct elf_prstatus st[THREADS + 8];
-	siginfo_t si = {};
-	int status, n, i, who, found = 0, fd;
+	int status, fd;
 	struct stat stat;
 	char *core;
 	pid_t pid;
 
 	pid = fork();
-	ASSERT_LE(0, pid);
 	if (!pid)
 		_exit(process());
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	ASSERT_TRUE(WIFSIGNALED(status)) {
+	EXPECT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status)) {
 		TH_LOG("status %x", status);
 	}
 	EXPECT_EQ(SIGSEGV, WTERMSIG(status));
 	EXPECT_TRUE(WCOREDUMP(status));
 
+	snprintf(self->path, sizeof(self->path), "%s/core", self->dir);
 	fd = open(self->path, O_RDONLY);
 	if (fd < 0) {
 		/* kernel.core_uses_pid */
 		snprintf(self->path, sizeof(self->path), "%s/core.%d", self->dir, pid);
 		fd = open(self->path, O_RDONLY);
 	}
-	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, fstat(fd, &stat));
+	if (fd < 0 || fstat(fd, &stat))
+		return -1;
 	core = mmap(NULL, stat.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	ASSERT_NE(MAP_FAILED, core);
-	n = find_notes(core, stat.st_size, st, ARRAY_SIZE(st), &si);
+	close(fd);
+	unlink(self->path);
+	return core == MAP_FAILED ? -1 : find_notes(core, stat.st_size, st, max, si);
+}
+
+TEST_F(core, of_every_state)
+{
+	struct elf_prstatus st[THREADS + 8];
+	siginfo_t si = {};
+	int n, i, who, found = 0;
+
+	n = crash(_metadata, self, process, st, ARRAY_SIZE(st), &si);
 	EXPECT_EQ(THREADS, n);
 	for (i = 0; i < n; i++) {
 		for (who = 0; who < THREADS; who++)
@@ -462,6 +515,39 @@ TEST_F(core, of_every_state)
 	EXPECT_EQ(SIGSEGV, si.si_signo);
 	EXPECT_EQ((void *)CRASH_ADDRESS, si.si_addr);
 	EXPECT_EQ(SIGSEGV, st[0].pr_cursig);
+}
+
+/*
+ * The crash is the worker's own: its thread comes first, with its registers. The one on which
+ * it happened has them, too, since it handed off there: if it was so, and not brought home by a
+ * preemption before.
+ */
+TEST_F(core, away_from_home)
+{
+	struct elf_prstatus st[8];
+	bool away = false;
+	siginfo_t si;
+	int n, i, k, found;
+
+	UMS_REQUIRE_SWITCH();
+	for (k = 0; k < 10 && !away; k++) {
+		n = crash(_metadata, self, process_away, st, ARRAY_SIZE(st), &si);
+		ASSERT_EQ(3, n);
+		for (found = i = 0; i < n; i++)
+			found |= st[i].pr_pid == sh->tid[CRASHES] ? 1 :
+				 st[i].pr_pid == sh->tid[READS] ? 2 :
+				 st[i].pr_pid == sh->tid[RUNS_CRASHES] ? 4 : 8;
+		EXPECT_EQ(7, found);
+		EXPECT_EQ(sh->tid[CRASHES], st[0].pr_pid);
+		check(_metadata, CRASHES, &st[0]);
+		EXPECT_EQ(SIGSEGV, st[0].pr_cursig);
+		EXPECT_EQ(SIGSEGV, si.si_signo);
+		EXPECT_EQ((void *)CRASH_ADDRESS, si.si_addr);
+		for (i = 1; i < n; i++)
+			away |= ((struct user_regs_struct *)&st[i].pr_reg)->rip ==
+				(unsigned long)crash_here;
+	}
+	EXPECT_TRUE(away);
 }
 
 TEST_HARNESS_MAIN
