@@ -356,6 +356,7 @@ struct enterer {
 	pthread_t t;
 	struct points p;
 	unsigned int n;
+	__u64 flags;
 	int entered;
 	long ret;
 	const char *wrong;
@@ -364,8 +365,8 @@ struct enterer {
 
 static void *enterer_main(void *arg)
 {
-	struct ums_worker_args args = { .user_data = 5 };
 	struct enterer *e = arg;
+	struct ums_worker_args args = { .user_data = 5, .flags = e->flags };
 	int nth = nth_open();
 	bool hit;
 
@@ -390,10 +391,10 @@ static void *enterer_main(void *arg)
 	return NULL;
 }
 
-TEST_F(injected, worker_enter)
+static void enter_worker(struct __test_metadata *_metadata, __u64 flags)
 {
 	struct __kernel_timespec ts = { .tv_nsec = 5 * MSEC };
-	struct enterer e = {};
+	struct enterer e = { .flags = flags };
 	int detached = 0;
 	struct sched s;
 	__u64 id;
@@ -424,9 +425,21 @@ TEST_F(injected, worker_enter)
 	EXPECT_EQ(0, e.l.slots[1].id);
 }
 
-TEST_F(injected, scheduler_enter)
+TEST_F(injected, worker_enter)
 {
-	struct ums_scheduler_args args = {};
+	enter_worker(_metadata, 0);
+}
+
+/* What is left of a thread pointer that could not be had would be in the way of the next try. */
+TEST_F(injected, worker_enter_switching)
+{
+	UMS_REQUIRE_SWITCH();
+	enter_worker(_metadata, UMS_WORKER_USER_SWITCH);
+}
+
+static void enter_scheduler(struct __test_metadata *_metadata, int nth, __u64 flags)
+{
+	struct ums_scheduler_args args = { .flags = flags };
 	struct points p = {};
 	struct sched s = {};
 	unsigned int n;
@@ -443,10 +456,10 @@ TEST_F(injected, scheduler_enter)
 	args.stack = (uintptr_t)s.stack;
 	args.stack_size = s.stack_size;
 	for (n = 1; n < MAX_POINTS; n++) {
-		nth_arm(self->nth, n);
+		nth_arm(nth, n);
 		ret = sched_call(&s, NR_UMS_SCHEDULER_ENTER, (unsigned long)&args,
 				 sizeof(args), 0);
-		hit = nth_hit(self->nth);
+		hit = nth_hit(nth);
 		ASSERT_EQ(ret ? UMS_ROLE_NONE : UMS_ROLE_SCHEDULER, own_role());
 		if (!ret) {
 			ASSERT_EQ(0, ums_scheduler_exit(0));
@@ -462,6 +475,17 @@ TEST_F(injected, scheduler_enter)
 	REPORT("ums_scheduler_enter", &p);
 	EXPECT_LT(0, p.memory);
 	EXPECT_EQ(p.through + 1, s.upcalls);
+}
+
+TEST_F(injected, scheduler_enter)
+{
+	enter_scheduler(_metadata, self->nth, 0);
+}
+
+TEST_F(injected, scheduler_enter_switching)
+{
+	UMS_REQUIRE_SWITCH();
+	enter_scheduler(_metadata, self->nth, UMS_SCHEDULER_USER_SWITCH);
 }
 
 static int count_mappings(void)
