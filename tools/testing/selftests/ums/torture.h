@@ -46,7 +46,7 @@ extern const struct end ends[ENDS];
 /* What can be left out, by option or by the seed. */
 enum act {
 	/* of workers */
-	A_YIELD, A_PUBLISH, A_SWITCH, A_SPIN, A_NAP, A_PIPE, A_ECHO, A_SOCK, A_EVENT,
+	A_YIELD, A_PUBLISH, A_SWITCH, A_DIRECT, A_SPIN, A_NAP, A_PIPE, A_ECHO, A_SOCK, A_EVENT,
 	A_POLL, A_FUTEX, A_HALL, A_MUTEX, A_PI, A_SIGWAIT, A_FAULT, A_FILE,
 	A_REGION, A_AFFINITY, A_POLICY, A_SIGNAL, A_FORK, A_VFORK, A_WAIT,
 	A_WRONG, A_NUDGE, A_DETACH, A_EXIT,
@@ -97,7 +97,8 @@ extern struct generation gen;
 /* ---- the books: memory that parent and child share */
 
 enum count {
-	N_EXECUTES, N_RESUMES, N_PUBLISHES, N_YIELDS, N_SWITCHES, N_PREEMPTIONS, N_FAULTS, N_EXITS,
+	N_EXECUTES, N_RESUMES, N_PUBLISHES, N_YIELDS, N_SWITCHES, N_DIRECT, N_PREEMPTIONS,
+	N_FAULTS, N_EXITS,
 	N_DETACHES, N_SIGNALS, N_FORKS, N_QUERIES, N_CHECKS, N_STOPS, N_KILLED,
 	N_LATE, NCOUNTS
 };
@@ -228,6 +229,7 @@ struct self {
 	struct ledger *ledger;	/* as long as it is a worker */
 	struct scheduler *sched;
 	int in_region;
+	bool between;		/* itself and another worker: it is as good as gone */
 	unsigned int handled;	/* signals */
 };
 
@@ -262,7 +264,13 @@ struct scheduler {
 	pthread_t thread;
 	__u64 rng;
 	struct sched s;
-	bool resumed;		/* it has not called the kernel for this execution, */
+	/*
+	 * The execution. Workers that switch to each other write all this in its place: it
+	 * does not run meanwhile.
+	 */
+	struct ledger *current;
+	__u32 execution;
+	bool resumed;		/* it has not called the kernel for this one, */
 	bool switched;		/* which did not end by an upcall */
 	struct {
 		__u64 executes, blocks_syscall, blocks_fault, yields, preemptions;
@@ -334,12 +342,14 @@ void ledgers_check_end(void);
 
 /* torture_sched.c */
 void *sched_thread(void *arg);
+bool resumable(struct scheduler *s, struct ledger *l);
 
 /* torture_worker.c */
 void worker_world(void);
 void *worker_thread(void *arg);
 void worker_yield(bool publish);
 void worker_switch(void);
+void worker_switch_direct(void);
 void handle_signals(void);
 
 /* torture_acts.c: what a worker does; and what it is to do then */

@@ -527,6 +527,9 @@ enum next act(enum act act)
 	case A_SWITCH:
 		worker_switch();
 		break;
+	case A_DIRECT:
+		worker_switch_direct();
+		break;
 	case A_SPIN:
 		spin_ns(rnd_log(RNG, 1000, MSEC));
 		break;

@@ -223,7 +223,7 @@ static void yielded(struct scheduler *s, struct ledger *l)
  * May a context that is saved go on here? Its thread must be nobody's carrier, or the one
  * of this scheduler, on which this runs.
  */
-static bool resumable(struct scheduler *s, struct ledger *l)
+bool resumable(struct scheduler *s, struct ledger *l)
 {
 	struct ums_slot *slot = list_slot(&w.lists[l->list], l->id);
 
@@ -236,7 +236,6 @@ static void run(struct scheduler *s, struct ledger *l)
 	unsigned int list = l->list;
 	__u64 slice = 0;
 	long ret;
-	__u32 nr;
 
 	s->switched = false;
 	s->resumed = l->saved;
@@ -255,7 +254,8 @@ static void run(struct scheduler *s, struct ledger *l)
 	/* In user mode there are no slices. */
 	if (s->resumed)
 		slice = 0;
-	nr = ledger_execute(s, l, slice);
+	s->current = l;
+	s->execution = ledger_execute(s, l, slice);
 	if (s->resumed) {
 		ledger_resume(s, l);
 		ret = context_switch(&s->s.sp, l->sp, l->tp);
@@ -273,7 +273,9 @@ static void run(struct scheduler *s, struct ledger *l)
 		ledger_drop(s, l);
 		return;
 	}
-	if (ledger_event(s, l, nr, slice))
+	/* It may be another one by now. */
+	l = s->current;
+	if (ledger_event(s, l, s->execution, slice))
 		yielded(s, l);
 }
 

@@ -195,7 +195,8 @@ void print_counts(const char *title)
 	rest = all;
 	printf("# %s: executes %llu, publishes %llu, of these %llu seen before the upcall,",
 	       title, c[N_EXECUTES], c[N_PUBLISHES], c[N_LATE]);
-	printf(" resumes %llu, switches %llu,", c[N_RESUMES], c[N_SWITCHES]);
+	printf(" resumes %llu, switches %llu, to each other %llu,", c[N_RESUMES], c[N_SWITCHES],
+	       c[N_DIRECT]);
 	printf(" yields %llu, preemptions %llu, signals %llu, forks %llu, exits %llu,",
 	       c[N_YIELDS], c[N_PREEMPTIONS], c[N_SIGNALS], c[N_FORKS], c[N_EXITS]);
 	printf(" detaches %llu, stops %llu, killed %llu, checks %llu, queries %llu;",

@@ -24,12 +24,14 @@ static void handler(int sig, siginfo_t *si, void *uc)
 	/* It may come just before ums_worker_enter(), or behind ums_detach(). */
 	if (l && LOAD(l->runner)) {
 		happened(l, H_HANDLER, MAX_SCHEDS, sig, 0);
-		ledger_check_running(l);
+		if (!self.between)
+			ledger_check_running(l);
 		if (sig == SIGUSR2)
 			sleep_ns(rnd_log(&self.rng, 10000, MSEC));
 		else if (sig == SIGPROF && !self.in_region)
 			worker_yield(one_in(&self.rng, 4));
-		ledger_check_running(l);
+		if (!self.between)
+			ledger_check_running(l);
 	} else if (sig == SIGUSR2) {
 		sleep_ns(rnd_log(&self.rng, 10000, MSEC));
 	} else if (sig == SIGPROF && self.sched) {
@@ -86,35 +88,35 @@ void worker_yield(bool publish)
 }
 
 /*
- * The same to the scheduler's context, in user mode. In a region, since it must not lose
- * that scheduler before it is there: a library would use an rseq critical section.
+ * A worker is about to leave its context in user mode. In a region, since it must not lose its
+ * scheduler before it has: a library would use an rseq critical section.
  */
-void worker_switch(void)
+static bool begin_switch(struct ums_slot *slot)
 {
-	struct ledger *l = self.ledger;
-	struct ums_slot *slot = list_slot(&w.lists[l->list], l->id);
-	struct scheduler *s;
-	long ret;
-
 	if (!switching() || self.in_region)
-		return;
+		return false;
 	self.in_region++;
 	__atomic_store_n(&slot->no_upcall, 1, __ATOMIC_SEQ_CST);
+	return true;
+}
+
+/* NULL: it has none. */
+static struct scheduler *its_scheduler(struct ledger *l, struct ums_slot *slot)
+{
 	/* Away from home nobody can let it go; at home, its list may have done so. */
 	if (LOAD(slot->state) != UMS_STATE_EMPTY && !LOAD(slot->scheduler)) {
 		if (!closing(l->list))
 			violated(l, "runs in user mode without a scheduler");
-		goto out;
+		return NULL;
 	}
-	s = &w.scheds[(LOAD(l->runner) >> 32) - 1];
-	STORE(l->yield_arg, (__u64)l->nr << 32 | (INC(l->yield_seq) << 1 & 0xffffffff));
-	s->switched = true;
-	s->s.reason = UMS_UPCALL_YIELDED;
-	s->s.worker = l->id;
-	s->s.detail = l->yield_arg;
-	context_switch(&l->sp, s->s.sp, s->s.tp);
-	ledger_check_running(l);
-out:
+	return &w.scheds[(LOAD(l->runner) >> 32) - 1];
+}
+
+/* It has come back, or has not left. */
+static void end_switch(struct ledger *l, struct ums_slot *slot)
+{
+	long ret;
+
 	__atomic_store_n(&slot->no_upcall, 0, __ATOMIC_SEQ_CST);
 	self.in_region--;
 	/* What the kernel wants of it is done on the way out of any call. */
@@ -125,6 +127,83 @@ out:
 	} else if (LOAD(slot->attention)) {
 		syscall(SYS_getppid);
 	}
+}
+
+/* What the scheduler is to make of it: a yield. */
+static void tell_scheduler(struct scheduler *s, struct ledger *l)
+{
+	STORE(l->yield_arg, (__u64)l->nr << 32 | (INC(l->yield_seq) << 1 & 0xffffffff));
+	s->switched = true;
+	s->s.reason = UMS_UPCALL_YIELDED;
+	s->s.worker = l->id;
+	s->s.detail = l->yield_arg;
+}
+
+/* As worker_yield(), to the scheduler's context. */
+void worker_switch(void)
+{
+	struct ledger *l = self.ledger;
+	struct ums_slot *slot = list_slot(&w.lists[l->list], l->id);
+	struct scheduler *s;
+
+	if (!begin_switch(slot))
+		return;
+	s = its_scheduler(l, slot);
+	if (s) {
+		tell_scheduler(s, l);
+		context_switch(&l->sp, s->s.sp, s->s.tp);
+		ledger_check_running(l);
+	}
+	end_switch(l, slot);
+}
+
+/* One whose context is saved, of those that the scheduler keeps. */
+static struct ledger *saved_one(struct scheduler *s)
+{
+	unsigned int i, k = s->queued ? rnd_below(&self.rng, s->queued) : 0;
+	struct ledger *l;
+
+	for (i = 0; i < s->queued; i++, k = (k + 1) % s->queued) {
+		l = s->queue[k];
+		if (!l->saved || !resumable(s, l))
+			continue;
+		s->queue[k] = s->queue[--s->queued];
+		return l;
+	}
+	return NULL;
+}
+
+/* To another worker. What the scheduler would do between the two, this one does. */
+void worker_switch_direct(void)
+{
+	struct ledger *l = self.ledger, *to = NULL;
+	struct ums_slot *slot = list_slot(&w.lists[l->list], l->id);
+	struct scheduler *s;
+
+	if (!begin_switch(slot))
+		return;
+	s = its_scheduler(l, slot);
+	if (s)
+		to = saved_one(s);
+	if (to) {
+		self.between = true;
+		tell_scheduler(s, l);
+		__atomic_store_n(&sh->scheds[s->nr].cur, 0, __ATOMIC_SEQ_CST);
+		if (!ledger_event(s, l, s->execution, 0))
+			violated(l, "yielded, but is not with scheduler %u", s->nr);
+		/* Where the other one came from. */
+		s->queue[s->queued++] = l;
+		s->current = to;
+		s->execution = ledger_execute(s, to, 0);
+		ledger_resume(s, to);
+		s->resumed = true;
+		s->switched = false;
+		count(N_DIRECT);
+		context_switch(&l->sp, to->sp, to->tp);
+		self.between = false;
+		ledger_check_running(l);
+	}
+	end_switch(l, slot);
 }
 
 /* An open list, or -1. */
@@ -143,7 +222,8 @@ static int choose_list(void)
  * costs more than a hundred of the others.
  */
 static const unsigned char weights[WORKER_ACTS] = {
-	[A_YIELD] = 160, [A_PUBLISH] = 120, [A_SWITCH] = 160, [A_SPIN] = 24, [A_NAP] = 120,
+	[A_YIELD] = 160, [A_PUBLISH] = 120, [A_SWITCH] = 160,
+	[A_DIRECT] = 160, [A_SPIN] = 24, [A_NAP] = 120,
 	[A_PIPE] = 160, [A_ECHO] = 80, [A_SOCK] = 160, [A_EVENT] = 80,
 	[A_POLL] = 80, [A_FUTEX] = 120, [A_HALL] = 40, [A_MUTEX] = 120,
 	[A_PI] = 60, [A_SIGWAIT] = 40, [A_FAULT] = 6, [A_FILE] = 60,
