@@ -2,7 +2,9 @@
 //
 // Built for AddressSanitizer, with the library as it is. That need not be told of a switch: it finds a thread by the
 // thread pointer, and so the stack of whoever runs.
+#include <memory>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 #include "helpers.hpp"
@@ -89,6 +91,32 @@ TEST(AddressSanitizer, KnowsTheWorkersThatAThreadIsKeptFor)
 	for (int i = 0; i < 100; i++)
 		expected += i % 7 + 1;
 	EXPECT_EQ(sum, expected);
+}
+
+// LeakSanitizer looks at the end of the program.
+TEST(AddressSanitizer, NothingIsLeftBehind)
+{
+	ums::run_loop loop(one);
+	ums::channel<std::unique_ptr<int>> unread(3);
+	int ran = 0;
+	auto guard = std::make_unique<ums::run_loop::work_guard>(loop);
+	std::thread spawns([&] {
+		// One after the other, on a thread that has been kept.
+		for (int i = 0; i < 50; i++) {
+			ums::latch done(1);
+			loop.spawn([&] {
+				ran++;
+				done.count_down();
+			});
+			done.wait();
+		}
+		guard.reset();
+	});
+	loop.run();
+	spawns.join();
+	EXPECT_EQ(ran, 50);
+	for (int i = 0; i < 3; i++)
+		EXPECT_TRUE(unread.send(std::make_unique<int>(i)));
 }
 
 TEST(AddressSanitizerDeathTest, FindsAnOverflow)

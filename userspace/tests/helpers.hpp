@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <fstream>
 #include <string>
 #include <system_error>
@@ -9,6 +10,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -105,6 +107,32 @@ std::error_code error_of(F f)
 		return e.code();
 	}
 	return {};
+}
+
+// Ends the program if the scope lasts longer: what is waited for would not come.
+class time_limit
+{
+public:
+	explicit time_limit(std::chrono::seconds time) { alarm(static_cast<unsigned>(time.count())); }
+	time_limit(const time_limit &) = delete;
+	time_limit &operator=(const time_limit &) = delete;
+	~time_limit() { alarm(0); }
+};
+
+// Whether a thread of this process blocks all signals, but for those that cannot be blocked, or are the C library's.
+inline bool blocks_all_signals(const std::string &tid)
+{
+	std::ifstream file("/proc/self/task/" + tid + "/status");
+	std::string word;
+	while (file >> word)
+		if (word == "SigBlk:") {
+			file >> word;
+			const std::uint64_t blocked = std::stoull(word, nullptr, 16);
+			constexpr std::uint64_t one = 1;
+			constexpr auto others = one << (SIGKILL - 1) | one << (SIGSTOP - 1) | one << 31 | one << 32;
+			return (blocked | others) == ~std::uint64_t{};
+		}
+	return false;
 }
 
 // The system call in which a thread of this process sleeps; -1: in none.

@@ -530,6 +530,39 @@ TEST_F(ListWait, TheListIsClosed)
 	}
 }
 
+// A wait that begins behind that is one of an ordinary thread.
+TEST_F(ListWait, TheListHasBeenClosed)
+{
+	const test::time_limit limit(60s);
+	ums::completion_list list(1);
+	ums::counting_semaphore<> gate(0);
+	std::atomic<bool> runs{false}, closed{false};
+	std::optional<ums::scheduler> me(std::in_place, of(list));
+	ums::worker w(list, may_switch, [&] {
+		runs = true;
+		while (!closed)
+			;
+		gate.acquire();
+	});
+	std::thread closes([&] {
+		while (!runs)
+			std::this_thread::yield();
+		list.close();
+		closed = true;
+	});
+	const auto id = list.pop();
+	try {
+		while (!me->run(id).is_last() && !closed)
+			EXPECT_EQ(list.pop(), id);
+	} catch (const std::system_error &) {
+		// It had been stopped for something else, and was none any more.
+	}
+	closes.join();
+	me.reset();
+	gate.release();
+	w.join();
+}
+
 // By another thread, while the scheduler sleeps, and whoever is first.
 TEST_F(ListWait, TheListIsClosedByOthers)
 {

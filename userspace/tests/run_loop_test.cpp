@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include <atomic>
 #include <chrono>
-#include <functional>
 #include <errno.h>
+#include <filesystem>
+#include <fstream>
+#include <functional>
 #include <latch>
 #include <memory>
 #include <mutex>
@@ -11,6 +13,7 @@
 
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -397,6 +400,28 @@ TEST(RunLoop, IdleCostsNoProcessorTime)
 	ums::run_loop loop({.schedulers = 4, .user_switch = user_switch});
 	auto guard = std::make_unique<ums::run_loop::work_guard>(loop);
 	std::jthread runner([&] { loop.run(); });
+	// Whatever has told the schedulers something is over.
+	ums::binary_semaphore gate(0);
+	std::atomic<int> ended{0};
+	std::atomic<bool> slept{false};
+	loop.spawn([&] {
+		gate.acquire();
+		ended++;
+	});
+	loop.spawn([&] {
+		ums::this_worker::sleep_for(5ms);
+		slept = true;
+		ended++;
+	});
+	loop.spawn([&] {
+		while (!slept)
+			ums::this_worker::yield();
+		ended++;
+	});
+	usleep(50'000);
+	gate.release();
+	while (ended < 3)
+		usleep(1000);
 	usleep(300'000);
 	const auto before = processor_time();
 	usleep(500'000);
@@ -404,6 +429,25 @@ TEST(RunLoop, IdleCostsNoProcessorTime)
 	guard.reset();
 	runner.join();
 	EXPECT_LT(used, 50ms);
+}
+
+// Handlers of the program do not run in threads of the library.
+TEST(RunLoop, ThreadsOfItsOwnTakeNoSignals)
+{
+	ums::run_loop loop({.schedulers = 1, .user_switch = user_switch});
+	int found = 0;
+	loop.spawn([&] {
+		for (const auto &entry : std::filesystem::directory_iterator("/proc/self/task")) {
+			std::string name;
+			std::ifstream(entry.path() / "comm") >> name;
+			if (name != "ums-alarm")
+				continue;
+			found++;
+			EXPECT_TRUE(test::blocks_all_signals(entry.path().filename()));
+		}
+	});
+	loop.run();
+	EXPECT_EQ(found, user_switch && ums::probe().has(UMS_FEATURE_USER_SWITCH) && __rseq_size);
 }
 
 TEST(RunLoop, AGuardReleasedBeforeRunEndsNothing)

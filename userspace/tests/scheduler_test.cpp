@@ -88,6 +88,24 @@ TEST(Scheduler, EventsSayWhatHappened)
 	EXPECT_TRUE(e.is_last());
 }
 
+// In user mode, too, where the machine can.
+TEST(Scheduler, ArgumentsOfYields)
+{
+	ums::completion_list list(1);
+	ums::scheduler me({.user_switch = true});
+	ums::worker w(list, {.user_switch = true}, [&] {
+		for (std::uint64_t n = 1; n; n <<= 1)
+			ums::this_worker::yield(n + 3);
+	});
+	const auto id = list.pop();
+	for (std::uint64_t n = 1; n; n <<= 1) {
+		const auto e = run(me, list, id);
+		EXPECT_EQ(e.reason, reason::yielded);
+		EXPECT_EQ(e.argument(), n + 3);
+	}
+	EXPECT_EQ(run(me, list, id).reason, reason::exited);
+}
+
 TEST(Scheduler, ExitStatus)
 {
 	ums::completion_list list(1);

@@ -8,6 +8,7 @@
 #include <cfenv>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -100,8 +101,8 @@ struct alignas(64) counter {
 std::array<counter, 1024> counters;
 std::atomic<std::uint64_t> aborts;
 
-// Slowly, so that it is stopped inside now and then.
-void increment(void *area, const void *index)
+// For so many turns of a loop that it is stopped inside now and then.
+void increment(void *area, const void *index, unsigned turns)
 {
 	asm volatile(R"(
 		.pushsection __rseq_cs, "aw"
@@ -115,7 +116,7 @@ void increment(void *area, const void *index)
 		shl $6, %%rax
 		add %[counters], %%rax
 		mov (%%rax), %%rdx
-		mov $200, %%ecx
+		mov %[turns], %%ecx
 	6:	dec %%ecx
 		jnz 6b
 		inc %%rdx
@@ -129,56 +130,109 @@ void increment(void *area, const void *index)
 		.popsection
 	)"
 		     : [aborts] "+m"(aborts)
-		     : [area] "r"(area), [index] "r"(index), [counters] "r"(counters.data())
+		     : [area] "r"(area), [index] "r"(index), [counters] "r"(counters.data()), [turns] "r"(turns)
 		     : "rax", "rcx", "rdx", "memory", "cc");
 }
 
-// @offset: of the index in the rseq area.
-void count_all(unsigned offset)
+// An outside thread that moves others from one processor to another all the time, until it is destroyed.
+class mover
+{
+public:
+	explicit mover(std::size_t n) : tids_(n) {}
+	~mover() { over_ = true; }
+
+	// The i-th: the calling thread, or none any more.
+	void set(std::size_t i, pid_t tid) { tids_[i] = tid; }
+	unsigned moves() const { return moves_; }
+
+private:
+	void run()
+	{
+		const auto cpus = std::thread::hardware_concurrency();
+		std::minstd_rand random(1);
+		while (!over_) {
+			usleep(100);
+			const auto tid = tids_[random() % tids_.size()].load();
+			cpu_set_t set;
+			CPU_ZERO(&set);
+			CPU_SET(random() % cpus, &set);
+			if (tid && sched_setaffinity(tid, sizeof set, &set) == 0)
+				moves_++;
+		}
+	}
+
+	std::vector<std::atomic<pid_t>> tids_;
+	std::atomic<unsigned> moves_{0};
+	std::atomic<bool> over_{false};
+	std::jthread thread_{&mover::run, this};
+};
+
+// @offset: of the index in the rseq area. At least so many increments by all of them; moved by others, or by itself.
+void count_all(unsigned offset, std::uint64_t increments, bool by_others)
 {
 	// One scheduler more than processors, so that some are stopped by others.
 	const auto cpus = std::thread::hardware_concurrency();
-	constexpr unsigned workers_each = 4, rounds = 10'000, enough = 20;
+	const unsigned schedulers = cpus + 1;
+	constexpr unsigned workers_each = 4, enough = 20;
+	const auto rounds = increments / (schedulers * workers_each) + 1;
 	counters = {};
 	aborts = 0;
 	std::atomic<int> wrong_cpu{0};
 	std::atomic<std::uint64_t> expected{0};
+	std::optional<mover> others;
+	if (by_others)
+		others.emplace(schedulers * (workers_each + 1));
 	std::vector<std::jthread> threads;
-	for (unsigned s = 0; s <= cpus; s++)
+	for (unsigned s = 0; s < schedulers; s++)
 		threads.emplace_back([&, s] {
+			const auto move = [&](unsigned k, pid_t tid) {
+				if (others)
+					others->set(s * (workers_each + 1) + k, tid);
+			};
+			move(workers_each, gettid());
 			ums::completion_list list(workers_each);
 			ums::scheduler me(switching);
 			std::vector<ums::worker> workers;
 			for (unsigned k = 0; k < workers_each; k++)
 				workers.emplace_back(list, may_switch, [&, s, k] {
+					move(k, gettid());
 					auto *area = static_cast<char *>(__builtin_thread_pointer()) + __rseq_offset;
-					unsigned i = 0;
+					std::uint64_t i = 0;
 					for (; i < rounds || (aborts < enough && i < 20 * rounds); i++) {
-						increment(area, area + offset);
+						// Most of them quickly where there are many.
+						increment(area, area + offset, !others || i % 64 < 4 ? 200 : 1);
 						if (i % 4 == 3)
 							ums::this_worker::yield();
 						// Now and then to another processor.
-						if (i % 1000 == 999) {
+						if (!others && i % 1000 == 999) {
 							cpu_set_t set;
 							CPU_ZERO(&set);
-							const auto to = (i / 1000 + s + k) % cpus;
+							const auto to = static_cast<unsigned>((i / 1000 + s + k) % cpus);
 							CPU_SET(to, &set);
 							sched_setaffinity(0, sizeof set, &set);
 							wrong_cpu += sched_getcpu() != static_cast<int>(to);
 						}
 					}
 					expected += i;
+					move(k, 0);
 				});
 			take_turns(me, list, workers_each);
+			move(workers_each, 0);
 		});
 	threads.clear();
+	if (others) {
+		EXPECT_GT(others->moves(), 10U);
+	}
 	std::uint64_t sum = 0;
 	for (const auto &c : counters)
 		sum += c.n;
+	EXPECT_GE(sum, increments);
 	EXPECT_EQ(sum, expected);
 	EXPECT_EQ(wrong_cpu, 0);
 	EXPECT_LE(enough, aborts);
 }
+
+constexpr unsigned of_processor = 4, of_concurrency = 24; // cpu_id, mm_cid
 
 } // namespace
 
@@ -186,7 +240,14 @@ TEST(Switch, CountersOfProcessorsLoseNothing)
 {
 	if (!__rseq_size)
 		GTEST_SKIP() << "no rseq";
-	count_all(4);
+	count_all(of_processor, 200'000, false);
+}
+
+TEST(Switch, CountersOfProcessorsLoseNothingInTenMillion)
+{
+	if (!__rseq_size)
+		GTEST_SKIP() << "no rseq";
+	count_all(of_processor, 10'000'000, true);
 }
 
 // An mm_cid is that of one running thread, too. The area of each is longer than __rseq_size says: see ask_for_switch().
@@ -194,7 +255,130 @@ TEST(Switch, CountersOfConcurrencyIdsLoseNothing)
 {
 	if (!in_user_mode())
 		GTEST_SKIP() << "no switch in user mode";
-	count_all(24);
+	count_all(of_concurrency, 200'000, false);
+	count_all(of_concurrency, 1'000'000, true);
+}
+
+namespace {
+
+// What the kernel keeps in an area: cpu_id_start, cpu_id, node_id, mm_cid.
+struct rseq_fields {
+	std::uint32_t cpu_id_start, cpu_id, cs[2], flags, node_id, mm_cid;
+
+	static rseq_fields *mine()
+	{
+		return reinterpret_cast<rseq_fields *>(static_cast<char *>(__builtin_thread_pointer()) + __rseq_offset);
+	}
+	void spoil() volatile
+	{
+		cpu_id_start = 0x7777;
+		cpu_id = 0x7777;
+		node_id = 0x7777;
+		mm_cid = 0x7777;
+	}
+	bool is_spoiled() const volatile
+	{
+		return cpu_id_start == 0x7777 || cpu_id == 0x7777 || node_id == 0x7777 || mm_cid == 0x7777;
+	}
+};
+static_assert(offsetof(rseq_fields, node_id) == 20);
+
+} // namespace
+
+// Before the kernel has looked at it: whoever is resumed has all of it from who ran before.
+TEST(Switch, BringsTheWholeRseqAreaAlong)
+{
+	if (!in_user_mode())
+		GTEST_SKIP() << "no switch in user mode";
+	ums::completion_list list(2);
+	ums::scheduler me(switching);
+	volatile auto *schedulers = rseq_fields::mine();
+	std::array<volatile rseq_fields *, 2> areas{};
+	std::array<ums::worker_id, 2> ids{};
+	std::array<ums::worker, 2> w;
+	int spoiled = 0;
+	constexpr int rounds = 50;
+	for (std::size_t k = 0; k < 2; k++) {
+		w[k] = ums::worker(list, may_switch, [&, k] {
+			areas[k] = rseq_fields::mine();
+			ums::this_worker::yield();
+			for (int i = 0; i < rounds; i++) {
+				// By the scheduler, and by the other one.
+				spoiled += areas[k]->is_spoiled();
+				areas[k ^ 1]->spoil();
+				// It may be on the list.
+				error_of([&] { ums::this_worker::switch_to(ids[k ^ 1]); });
+				spoiled += areas[k]->is_spoiled();
+				schedulers->spoil();
+				ums::this_worker::yield();
+			}
+		});
+		ids[k] = list.pop();
+		EXPECT_EQ(run(me, list, ids[k]).reason, reason::yielded);
+	}
+	std::array<bool, 2> ended{};
+	while (!ended[0] || !ended[1])
+		for (std::size_t k = 0; k < 2; k++) {
+			if (ended[k])
+				continue;
+			areas[k]->spoil();
+			std::error_code ec;
+			const auto e = me.run(ids[k], {}, ec);
+			if (ec)
+				continue;
+			spoiled += schedulers->is_spoiled();
+			if (e.reason == reason::exited) {
+				ended[e.worker == ids[1]] = true;
+			} else if (e.reason != reason::yielded) {
+				EXPECT_EQ(list.pop(), e.worker);
+			}
+		}
+	EXPECT_EQ(spoiled, 0);
+}
+
+// A thread that cannot, on a machine that can, goes through the kernel.
+TEST(Switch, AThreadWithoutRseqIsAScheduler)
+{
+	if (!in_user_mode())
+		GTEST_SKIP() << "no switch in user mode";
+	std::thread([] {
+		constexpr unsigned size = 32, unregister = 1, signature = 0x53053053;
+		ASSERT_EQ(syscall(SYS_rseq, rseq_fields::mine(), size, unregister, signature), 0);
+		ums::completion_list list(1);
+		ums::scheduler me(switching);
+		ums::worker w(list, may_switch, [] { ums::this_worker::yield(); });
+		const auto id = list.pop();
+		const auto before = ums::query_thread().yields;
+		EXPECT_EQ(run(me, list, id).reason, reason::yielded);
+		EXPECT_EQ(ums::query_thread().yields, before + 1);
+		EXPECT_EQ(run(me, list, id).reason, reason::exited);
+	}).join();
+}
+
+// It is asked for when it has been woken, and not before.
+TEST(Switch, NotToOneOfALoopThatWaits)
+{
+	const test::time_limit limit(std::chrono::seconds(60));
+	ums::run_loop loop({.schedulers = 1, .user_switch = true});
+	ums::counting_semaphore<> gate(0);
+	ums::worker_id id{};
+	bool through = false;
+	loop.spawn([&] {
+		id = ums::this_worker::get_id();
+		gate.acquire();
+		through = true;
+	});
+	loop.spawn([&] {
+		while (id == ums::worker_id::none)
+			ums::this_worker::yield();
+		ums::this_worker::yield();
+		const auto error = error_of([&] { ums::this_worker::switch_to(id); });
+		EXPECT_EQ(error, in_user_mode() ? ums::errc::running : ums::errc::blocked);
+		EXPECT_FALSE(through);
+		gate.release();
+	});
+	loop.run();
+	EXPECT_TRUE(through);
 }
 
 // Three go round and come back: no scheduler between them, which gets the event of the last.

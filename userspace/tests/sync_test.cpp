@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 #include "helpers.hpp"
@@ -641,10 +642,41 @@ TEST_P(Sync, ChannelsLoseNothing)
 	}
 }
 
+// Of one sender.
+TEST_P(Sync, ChannelsKeepTheOrder)
+{
+	constexpr int n = 300;
+	for (const std::size_t capacity : {0, 1, 3, 7}) {
+		team t(GetParam());
+		ums::channel<int> c(capacity);
+		std::vector<int> received;
+		received.reserve(n);
+		t.add([&] {
+			std::minstd_rand random(1);
+			for (int i = 0; i < n; i++) {
+				EXPECT_TRUE(c.send(i));
+				disturb(random);
+			}
+			c.close();
+		});
+		t.add([&] {
+			std::minstd_rand random(2);
+			while (auto i = c.receive()) {
+				received.push_back(*i);
+				disturb(random);
+			}
+		});
+		t.run();
+		ASSERT_EQ(received.size(), std::size_t{n});
+		for (int i = 0; i < n; i++)
+			EXPECT_EQ(received[static_cast<std::size_t>(i)], i);
+	}
+}
+
 TEST_P(Sync, ChannelsCloseAndTimeOut)
 {
 	team t(GetParam());
-	ums::channel<std::string> none, one(1), other;
+	ums::channel<std::string> none, one(1), other, unread;
 	ums::latch tried(1), closed(1);
 	t.add([&] {
 		EXPECT_FALSE(none.try_receive());
@@ -666,11 +698,16 @@ TEST_P(Sync, ChannelsCloseAndTimeOut)
 	});
 	t.add([&] { EXPECT_FALSE(other.receive()); });
 	t.add([&] {
+		std::string text = "to nobody";
+		EXPECT_FALSE(unread.send(std::move(text)));
+	});
+	t.add([&] {
 		tried.wait();
 		usleep(10'000); // most often the other one waits by then
 		none.close();
 		one.close();
 		other.close();
+		unread.close();
 		EXPECT_TRUE(one.is_closed());
 		closed.count_down();
 	});
@@ -855,6 +892,118 @@ TEST(SyncSwitch, TimersGoOffWhileOthersRun)
 		EXPECT_TRUE(acquired);
 		EXPECT_LT(steady::now(), end);
 	}
+}
+
+// Nobody else runs: the scheduler sleeps until then, however long that is, and as often as it likes.
+TEST(SyncSwitch, TimersOfAnIdleLoop)
+{
+	const test::time_limit limit(100s);
+	ums::run_loop loop({.schedulers = 1, .user_switch = true});
+	bool over = false;
+	loop.spawn([&] {
+		for (int i = 0; i < 3; i++) {
+			const auto start = steady::now();
+			ums::this_worker::sleep_for(50ms);
+			EXPECT_GE(steady::now() - start, 50ms);
+		}
+		// Beside one that is always ready.
+		loop.spawn([&] {
+			while (!over)
+				ums::this_worker::yield();
+		});
+		for (int i = 0; i < 3; i++) {
+			const auto start = steady::now();
+			ums::this_worker::sleep_for(15ms);
+			EXPECT_GE(steady::now() - start, 15ms);
+		}
+		over = true;
+	});
+	loop.run();
+}
+
+// In real time they would keep the thread that tells them from its processor.
+TEST(SyncSwitch, TimersOfSchedulersInRealTime)
+{
+	const test::time_limit limit(100s);
+	std::thread([] {
+		cpu_set_t one;
+		CPU_ZERO(&one);
+		CPU_SET(0, &one);
+		ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+		const sched_param param{.sched_priority = 10};
+		ASSERT_EQ(sched_setscheduler(0, SCHED_FIFO, &param), 0);
+		ums::run_loop loop({.schedulers = 1, .user_switch = true});
+		const auto end = steady::now() + 10s;
+		std::atomic<bool> slept{false};
+		loop.spawn([&] {
+			ums::this_worker::sleep_for(2ms);
+			slept = true;
+		});
+		loop.spawn([&] {
+			while (!slept && steady::now() < end)
+				ums::this_worker::yield();
+		});
+		loop.run();
+		EXPECT_LT(steady::now(), end);
+	}).join();
+}
+
+// First come, first served.
+TEST(SyncSwitch, TheFirstToWaitIsTheFirstToBeWoken)
+{
+	constexpr int n = 5;
+	ums::run_loop loop({.schedulers = 1, .user_switch = true});
+	ums::mutex m;
+	ums::condition_variable condition;
+	std::vector<int> waits, goes_on;
+	for (int i = 0; i < n; i++)
+		loop.spawn([&, i] {
+			std::unique_lock lock(m);
+			waits.push_back(i);
+			condition.wait(lock);
+			goes_on.push_back(i);
+		});
+	loop.spawn([&] {
+		for (int i = 0; i < n; i++) {
+			const auto its_turn = [&] {
+				const std::scoped_lock lock(m);
+				return waits.size() == n && goes_on.size() == static_cast<std::size_t>(i);
+			};
+			while (!its_turn())
+				ums::this_worker::yield();
+			condition.notify_one();
+		}
+	});
+	loop.run();
+	EXPECT_EQ(waits, goes_on);
+}
+
+// Readers that hold it all the time, one or the other, let a writer in.
+TEST(SyncSwitch, ReadersGiveWayToWriters)
+{
+	const test::time_limit limit(100s);
+	ums::run_loop loop({.schedulers = 1, .user_switch = true});
+	ums::shared_mutex m;
+	bool written = false;
+	int readers = 0, most = 0;
+	for (int i = 0; i < 2; i++)
+		loop.spawn([&] {
+			while (!written) {
+				const std::shared_lock lock(m);
+				most = std::max(most, ++readers);
+				for (int k = 0; k < 3; k++)
+					ums::this_worker::yield();
+				readers--;
+			}
+		});
+	loop.spawn([&] {
+		while (most < 2)
+			ums::this_worker::yield();
+		const std::scoped_lock lock(m);
+		written = true;
+	});
+	loop.run();
+	EXPECT_TRUE(written);
 }
 
 TEST(SyncSwitch, TheFirstTimeComesFirst)

@@ -336,6 +336,42 @@ TEST(NoUpcallRegion, PreemptionWaitsForItsEnd)
 	EXPECT_EQ(run(me, list, id).reason, reason::exited);
 }
 
+// Those inside of the library, too: a slice that ends in one is over behind it.
+TEST(NoUpcallRegion, SlicesEndThoughTheLibraryIsInOne)
+{
+	ums::completion_list list(1);
+	ums::scheduler me;
+	std::atomic<bool> stop{false}, over{false};
+	ums::counting_semaphore<> s(0);
+	ums::worker w(list, [&] {
+		while (!stop) {
+			s.release();
+			EXPECT_TRUE(s.try_acquire());
+		}
+	});
+	std::thread gives_up([&] {
+		for (int i = 0; i < 60'000 && !over; i++)
+			usleep(1000);
+		stop = true;
+	});
+	const auto id = list.pop();
+	bool ended = false;
+	for (int i = 0; i < 50 && !ended; i++) {
+		const auto e = run(me, list, id, std::chrono::milliseconds(1));
+		EXPECT_EQ(e.reason, reason::preempted);
+		ended = e.is_last();
+		if (!ended) {
+			EXPECT_EQ(list.pop(), id);
+		}
+	}
+	EXPECT_FALSE(stop);
+	over = true;
+	gives_up.join();
+	if (!ended) {
+		EXPECT_EQ(run(me, list, id).reason, reason::exited);
+	}
+}
+
 TEST(NoUpcallRegion, ASliceWaitsForItsEnd)
 {
 	ums::completion_list list(1);

@@ -384,7 +384,10 @@ TEST(Worker, KeptThreadsBeginAnew)
 		});
 		run_all(me, list, 1);
 	}
-	// Signals for the process are not its.
+	// Signals for the process are not its, once it waits.
+	const test::time_limit limit(std::chrono::seconds(60));
+	while (!test::blocks_all_signals(std::to_string(tid)))
+		usleep(1000);
 	pthread_sigmask(SIG_BLOCK, &usr2, &was);
 	ums::worker w(list, kept, [&] {
 		second = gettid();
