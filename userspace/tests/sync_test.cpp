@@ -776,6 +776,53 @@ TEST_P(Sync, FuturesBringWhatWasPromised)
 	EXPECT_TRUE(open_latch.try_wait());
 }
 
+TEST_P(Sync, FuturesAreShared)
+{
+	constexpr int n = 4;
+	team t(GetParam());
+	ums::promise<std::string> value;
+	ums::promise<int &> reference;
+	ums::promise<void> nothing, failed;
+	auto a = value.get_future().share();
+	const ums::shared_future<int &> b = reference.get_future();
+	const auto c = nothing.get_future().share(), d = failed.get_future().share();
+	int number = 0;
+	std::atomic<int> right{0};
+	std::atomic<const std::string *> seen{nullptr};
+	for (int i = 0; i < n; i++)
+		t.add([&, a, b, c, d] {
+			right += a.get() == "value" && &b.get() == &number;
+			const std::string *before = nullptr;
+			// One value for all, as often as one likes.
+			if (!seen.compare_exchange_strong(before, &a.get()))
+				right += before == &a.get();
+			else
+				right++;
+			c.wait();
+			c.get();
+			EXPECT_EQ(c.wait_for(0s), std::future_status::ready);
+			EXPECT_THROW(d.get(), std::out_of_range);
+			EXPECT_THROW(d.get(), std::out_of_range);
+			EXPECT_TRUE(d.valid());
+		});
+	t.add([&] {
+		usleep(1000);
+		value.set_value("value");
+		reference.set_value(number);
+		nothing.set_value();
+		failed.set_exception(std::make_exception_ptr(std::out_of_range("")));
+	});
+	t.run();
+	EXPECT_EQ(right, 2 * n);
+
+	ums::future<int> none;
+	EXPECT_FALSE(none.share().valid());
+	EXPECT_THROW(ums::shared_future<int>().get(), std::future_error);
+	auto moved = std::move(a);
+	EXPECT_FALSE(a.valid());
+	EXPECT_EQ(moved.get(), "value");
+}
+
 TEST_P(Sync, SleepSleeps)
 {
 	team t(GetParam());

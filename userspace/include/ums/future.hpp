@@ -45,77 +45,127 @@ struct future_state {
 
 } // namespace detail
 
+template <class T>
+class future;
+template <class T>
+class shared_future;
+
+namespace detail {
+
+// What both kinds of futures can.
+template <class T>
+class future_base
+{
+public:
+	bool valid() const noexcept { return state_ != nullptr; }
+
+	void wait() const { state().ready.wait(); }
+
+	template <class Rep, class Period>
+	std::future_status wait_for(const std::chrono::duration<Rep, Period> &timeout) const
+	{
+		return status(state().ready.wait(deadline_in(timeout)));
+	}
+
+	template <class Clock, class Duration>
+	std::future_status wait_until(const std::chrono::time_point<Clock, Duration> &time) const
+	{
+		auto &s = state();
+		return status(detail::wait_until(time, [&](const deadline &until) { return s.ready.wait(until); }));
+	}
+
+protected:
+	using shared = std::shared_ptr<future_state<T>>;
+
+	future_base() noexcept = default;
+	explicit future_base(shared s) noexcept : state_(std::move(s)) {}
+
+	future_state<T> &state() const
+	{
+		if (!state_)
+			throw std::future_error(std::future_errc::no_state);
+		return *state_;
+	}
+
+	// Waits; throws what is there in place of a value.
+	auto &value() const
+	{
+		auto &s = state();
+		s.ready.wait();
+		if (auto *exception = std::get_if<1>(&s.result))
+			std::rethrow_exception(*exception);
+		return *std::get<2>(s.result);
+	}
+
+	shared state_;
+
+private:
+	static std::future_status status(bool ready) noexcept
+	{
+		return ready ? std::future_status::ready : std::future_status::timeout;
+	}
+};
+
+} // namespace detail
+
 /// As std::future, of a ums::promise; who waits, and how, as ums::mutex.
 template <class T>
-class future
+class future : public detail::future_base<T>
 {
 public:
 	future() noexcept = default;
 	future(future &&) noexcept = default;
 	future &operator=(future &&) noexcept = default;
 
-	bool valid() const noexcept { return state_ != nullptr; }
-
 	/// Waits, and returns the value or throws the exception. The future is not valid() afterwards. Throws
 	/// std::future_error: no_state when it is not before; broken_promise.
 	T get()
 	{
-		auto state = std::exchange(state_, nullptr);
-		require(state);
-		state->ready.wait();
-		if (auto *exception = std::get_if<1>(&state->result))
-			std::rethrow_exception(*exception);
-		auto &value = *std::get<2>(state->result);
+		const future moved(std::move(*this));
+		auto &value = moved.value();
 		if constexpr (std::is_void_v<T>)
-			return;
+			static_cast<void>(value);
 		else if constexpr (std::is_reference_v<T>)
 			return static_cast<T>(*value);
 		else
 			return std::move(value);
 	}
 
-	void wait() const
-	{
-		require(state_);
-		state_->ready.wait();
-	}
-
-	template <class Rep, class Period>
-	std::future_status wait_for(const std::chrono::duration<Rep, Period> &timeout) const
-	{
-		require(state_);
-		return status(state_->ready.wait(detail::deadline_in(timeout)));
-	}
-
-	template <class Clock, class Duration>
-	std::future_status wait_until(const std::chrono::time_point<Clock, Duration> &time) const
-	{
-		require(state_);
-		return status(detail::wait_until(
-			time, [&](const detail::deadline &until) { return state_->ready.wait(until); }));
-	}
+	/// For several to wait, and to look at the value. The future is not valid() afterwards.
+	shared_future<T> share() noexcept { return shared_future<T>(std::move(*this)); }
 
 private:
-	using shared = std::shared_ptr<detail::future_state<T>>;
 	friend promise<T>;
-
-	explicit future(shared s) noexcept : state_(std::move(s)) {}
-
-	static void require(const shared &s)
-	{
-		if (!s)
-			throw std::future_error(std::future_errc::no_state);
-	}
-
-	static std::future_status status(bool ready) noexcept
-	{
-		return ready ? std::future_status::ready : std::future_status::timeout;
-	}
-
-	shared state_;
+	friend shared_future<T>;
+	explicit future(std::shared_ptr<detail::future_state<T>> s) noexcept : detail::future_base<T>(std::move(s)) {}
 };
 
-/// As std::promise.
+/// As std::shared_future: each of the threads that share one has a copy of its own.
+template <class T>
+class shared_future : public detail::future_base<T>
+{
+public:
+	shared_future() noexcept = default;
+	shared_future(future<T> &&other) noexcept : detail::future_base<T>(std::move(other.state_)) {}
+	shared_future(const shared_future &) noexcept = default;
+	shared_future(shared_future &&) noexcept = default;
+	shared_future &operator=(const shared_future &) noexcept = default;
+	shared_future &operator=(shared_future &&) noexcept = default;
+
+	/// As future::get(), as often as one likes; a value is const and stays as long as a copy of this one.
+	decltype(auto) get() const
+	{
+		auto &value = this->value();
+		if constexpr (std::is_void_v<T>)
+			static_cast<void>(value);
+		else if constexpr (std::is_reference_v<T>)
+			return static_cast<T>(*value);
+		else
+			return std::as_const(value);
+	}
+};
+
+/// As std::promise, but for set_value_at_thread_exit() and its like: the thread of a worker may outlive that.
 template <class T>
 class promise
 {
