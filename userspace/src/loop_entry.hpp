@@ -19,8 +19,11 @@
 namespace ums::detail {
 
 class loop_scheduler;
+struct loop_entry;
 struct work_item;
 struct worker_context;
+
+using loop_timers = timer_queue<loop_entry>;
 
 // What a run_loop knows of one of its workers. Made by spawn(); from the first time the worker comes to its
 // scheduler until it ends it is in the registry; then, a grace period later, it serves another worker. Memory
@@ -32,7 +35,7 @@ struct loop_entry {
 	worker_context *context = nullptr;
 
 	loop_scheduler *owner = nullptr;
-	std::unique_ptr<timer_queue::timer> timer;
+	std::unique_ptr<loop_timers::timer> timer;
 
 	// Once its worker has ended, its thread waits for another one: see loop_scheduler::next_work().
 	std::atomic<bool> idle{false};
@@ -49,15 +52,6 @@ struct loop_entry {
 };
 
 static_assert(std::is_standard_layout_v<loop_entry>); // offsetof() is used
-
-inline loop_entry *timer_queue::take_due(time_point now) noexcept
-{
-	if (first() > now)
-		return nullptr;
-	auto *entry = all_.begin()->second;
-	cancel(*entry->timer);
-	return entry;
-}
 
 inline loop_entry *entry_by_id(cds_lfht_node *node) noexcept
 {

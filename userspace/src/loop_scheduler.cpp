@@ -116,7 +116,7 @@ void loop_scheduler::take_woken() noexcept
 	if (was_empty)
 		context_->cursor = before;
 	if (rung) {
-		armed_ = timer_queue::time_point::max();
+		armed_ = loop_timers::time_point::max();
 		alarm_posted_.store(false, std::memory_order_release);
 		expire();
 	}
@@ -125,7 +125,7 @@ void loop_scheduler::take_woken() noexcept
 // Those whose time has come go on, if they do not already: they may have been woken before.
 void loop_scheduler::expire() noexcept
 {
-	if (timers_.first() == timer_queue::time_point::max())
+	if (timers_.first() == loop_timers::time_point::max())
 		return;
 	const auto now = std::chrono::steady_clock::now();
 	while (auto *entry = timers_.take_due(now)) {
@@ -280,7 +280,7 @@ bool loop_scheduler::park() noexcept
 	return false;
 }
 
-bool loop_scheduler::park_until(timer_queue::time_point until) noexcept
+bool loop_scheduler::park_until(loop_timers::time_point until) noexcept
 {
 	auto &entry = *me.entry;
 	timers_.set(*entry.timer, until);
@@ -418,7 +418,7 @@ constexpr auto longest_poll = std::chrono::milliseconds(10);
 void loop_scheduler::poll_news(std::span<pollfd> fds) noexcept
 {
 	timespec timeout{}, *left = nullptr;
-	if (timers_.first() < timer_queue::time_point::max()) {
+	if (timers_.first() < loop_timers::time_point::max()) {
 		const auto time = timers_.first() - std::chrono::steady_clock::now();
 		if (time <= longest_poll) {
 			timeout = to_timespec(std::max(time, time.zero()));

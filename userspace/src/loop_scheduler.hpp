@@ -13,6 +13,7 @@
 #include <ums/completion_list.hpp>
 #include <ums/scheduler.hpp>
 
+#include "alarm_clock.hpp"
 #include "context.hpp"
 #include "event_fd.hpp"
 #include "inbox.hpp"
@@ -39,7 +40,7 @@ protected:
 // One scheduler of a run_loop: its completion list, its ring, its counters. serve() and what it calls take
 // no lock and allocate nothing: a worker of this scheduler may have been stopped while it held the lock in
 // question.
-class loop_scheduler
+class loop_scheduler final : public has_alarms
 {
 public:
 	loop_scheduler(unsigned index, int cpu, std::uint32_t max_workers, registry &workers,
@@ -87,14 +88,14 @@ public:
 	bool park() noexcept;
 
 	// The same, but not longer than until then.
-	bool park_until(timer_queue::time_point until) noexcept;
+	bool park_until(loop_timers::time_point until) noexcept;
 
 	// To be called for each park() once, by any thread; as soon as the waiter can be found.
 	void wake(waiter &w) noexcept;
 
 	// The first of its timers may have expired. By the alarm clock, which waits for this to be readable.
-	void alarm() noexcept;
-	int timer_handle() const noexcept { return timer_.native_handle(); }
+	void alarm() noexcept override;
+	int timer_handle() const noexcept override { return timer_.native_handle(); }
 
 	// It has something to look at, if it sleeps.
 	void wake_up() noexcept;
@@ -138,9 +139,9 @@ private:
 	event_fd event_;
 
 	// Whose time comes when; and what tells the alarm clock of it while workers run.
-	timer_queue timers_;
+	loop_timers timers_;
 	timer_fd timer_;
-	timer_queue::time_point armed_ = timer_queue::time_point::max();
+	loop_timers::time_point armed_ = loop_timers::time_point::max();
 	inbox_item alarm_{news::alarm};
 	std::atomic<bool> alarm_posted_{true}; // or there is nobody to take it
 	const loop_entry *skipped_ = nullptr;

@@ -53,7 +53,7 @@ bool queue_lock::leave(waiter &me) noexcept
 	return false;
 }
 
-bool queue_lock::wait_until(waiter &me, timer_queue::time_point until) noexcept
+bool queue_lock::wait_until(waiter &me, loop_timers::time_point until) noexcept
 {
 	using clock = std::chrono::steady_clock;
 	auto &loop = *me.entry->owner;
@@ -83,21 +83,44 @@ bool queue_lock::wait_for_a_scheduler(waiter &me, const deadline &until) noexcep
 	return true;
 }
 
-// Has no timeout: true.
-bool queue_lock::wait_for_list(waiter &me) noexcept
+bool queue_lock::wait_for_list(waiter &me, const deadline &until) noexcept
 {
-	if (me.list->enter(me)) {
+	if (until && std::chrono::steady_clock::now() >= *until) {
+		// Who is about to wake it has to know that it is not there.
+		me.list->leave(me);
+		return leave(me) ? false : wait_in_kernel(me, {});
+	}
+	if (me.list->enter(me, until, detail::me.timer)) {
 		tsan_release_if(ums_tsan_scheduler());
 		// Before it leaves it may be woken, on the list, and taken from there: but it is run only behind this.
 		ums_block(detail::me.context, cause_wait);
 		tsan_acquire_if(ums_tsan_scheduler());
 		if (me.woken.load(std::memory_order_acquire) == waiter::taken)
 			return true;
-		// The list is closed, its scheduler gone, or somebody has run it unasked: it waits as any other thread.
+		// Its time has come; or the list is closed, its scheduler gone, or somebody has run it unasked: it waits as any
+		// other thread.
 		me.list->leave(me);
+		if (until && std::chrono::steady_clock::now() >= *until && leave(me))
+			return false;
 	}
-	return wait_in_kernel(me, {});
+	return wait_in_kernel(me, until);
 }
+
+namespace {
+
+// The calling worker, of a list, sleeps until then. False if it is to do so in another way, or has not slept so long.
+bool sleep_for_list(const deadline &until) noexcept
+{
+	const region keeps_its_processor;
+	parking sleeper(until);
+	if (!sleeper.list || !sleeper.list->enter(sleeper, until, me.timer))
+		return false;
+	ums_block(me.context, cause_wait);
+	sleeper.list->leave(sleeper);
+	return std::chrono::steady_clock::now() >= *until;
+}
+
+} // namespace
 
 bool queue_lock::wait_in_kernel(waiter &me, const deadline &until) noexcept
 {
@@ -138,6 +161,17 @@ void ums::this_worker::sleep_until(std::chrono::steady_clock::time_point time)
 		}
 		tsan_acquire_if(ums_tsan_scheduler());
 		if (parked)
+			return;
+	}
+	if (me.timer && !me.slot->no_upcall) {
+		if (time <= clock::now()) {
+			yield();
+			return;
+		}
+		tsan_release_if(ums_tsan_scheduler());
+		const bool slept = sleep_for_list(time);
+		tsan_acquire_if(ums_tsan_scheduler());
+		if (slept)
 			return;
 	}
 	std::this_thread::sleep_until(time);

@@ -6,8 +6,8 @@
 //	on; woken, it is put into the ring again, at once by a worker of the same scheduler, by way of its inbox by others,
 //	or when the time has come until which it waits: who was first is known to it alone;
 //
-//	one of a list that has a scheduler of its own switches to that, if it waits without a timeout; woken, it is on its
-//	list again;
+//	one of a list that has a scheduler of its own switches to that; woken, or when its time has come, it is on its list
+//	again;
 //
 //	any other thread sleeps in the kernel, on a futex; a worker's scheduler hears of that as of any block.
 //
@@ -85,9 +85,9 @@ public:
 	bool wait(waiter &me, const deadline &until = {}) noexcept;
 
 private:
-	bool wait_until(waiter &me, timer_queue::time_point until) noexcept;
+	bool wait_until(waiter &me, loop_timers::time_point until) noexcept;
 	bool wait_in_kernel(waiter &me, const deadline &until) noexcept;
-	bool wait_for_list(waiter &me) noexcept;
+	bool wait_for_list(waiter &me, const deadline &until) noexcept;
 
 	// Its scheduler has died: as any worker without one it waits for one in the kernel.
 	bool wait_for_a_scheduler(waiter &me, const deadline &until) noexcept;
@@ -107,9 +107,9 @@ struct parking : waiter {
 		if (is_in_loop()) {
 			if (me.slot->no_upcall == 1 && me.entry->owner->runs_here())
 				entry = me.entry;
-		} else if (!until && is_switchable() && me.slot->no_upcall == 1) {
+		} else if (is_switchable() && me.slot->no_upcall == 1 && (!until || me.timer)) {
 			list = list_with_scheduler();
-			place = {.node = {}, .self = this, .id = me.id, .at = {}};
+			place = {.node = {}, .self = this, .id = me.id, .timer = nullptr, .at = {}};
 		}
 	}
 
@@ -152,7 +152,7 @@ inline bool queue_lock::wait(waiter &me, const deadline &until) noexcept
 	if (lock_.owns_lock())
 		unlock();
 	if (!me.entry)
-		return me.list ? wait_for_list(me) : wait_in_kernel(me, until);
+		return me.list ? wait_for_list(me, until) : wait_in_kernel(me, until);
 	if (until)
 		return wait_until(me, *until);
 	return me.entry->owner->park() || wait_for_a_scheduler(me, {});

@@ -92,7 +92,7 @@ loop_entry &registry::get(std::string_view name, unsigned scheduler)
 		entry = entry_of_free(node);
 	} else {
 		auto made = std::make_unique<loop_entry>();
-		made->timer = std::make_unique<timer_queue::timer>(*made);
+		made->timer = std::make_unique<loop_timers::timer>(made.get());
 		entry = made.release();
 		cds_lfs_node_init(&entry->all);
 		cds_lfs_push(stack(all_), &entry->all);

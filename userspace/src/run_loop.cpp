@@ -101,6 +101,14 @@ struct run_loop::impl final : detail::loop_events {
 				i, o.pin ? processor(cpus, i) : -1, o.max_workers, workers, *this));
 	}
 
+	std::vector<detail::has_alarms *> with_alarms() const
+	{
+		std::vector<detail::has_alarms *> all;
+		for (const auto &s : schedulers)
+			all.push_back(s.get());
+		return all;
+	}
+
 	bool ended() const noexcept override { return live.load(std::memory_order_acquire) & over; }
 
 	void worker_ended() noexcept override { drop(); }
@@ -329,7 +337,7 @@ void run_loop::run()
 	std::size_t made = 1;
 	try {
 		if (impl_->opts.user_switch && detail::can_switch())
-			alarm_clock.emplace(impl_->schedulers);
+			alarm_clock.emplace(impl_->with_alarms());
 		threads.reserve(n - 1);
 		for (; made < n; made++)
 			threads.emplace_back(serve, made, true);

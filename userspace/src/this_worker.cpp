@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstddef>
+#include <memory>
+#include <new>
 #include <utility>
 
 #include <pthread.h>
@@ -15,6 +17,7 @@
 #include "registry.hpp"
 #include "this_worker_state.hpp"
 #include "throw_error.hpp"
+#include "woken_workers.hpp"
 #include "x86_64/switch.hpp"
 
 namespace ums {
@@ -33,6 +36,7 @@ constexpr this_worker_state no_worker{.id = worker_id::none,
 				      .rseq = &nobody.area,
 				      .slot_outlives = false,
 				      .inner_regions = 0,
+				      .timer = nullptr,
 				      .on_detach = nullptr,
 				      .on_detach_argument = nullptr};
 
@@ -80,6 +84,7 @@ const int at_fork = pthread_atfork(nullptr, nullptr, forget_in_child);
 // Keeps the slot mapped while the thread is a worker.
 struct slot_owner {
 	std::shared_ptr<detail::list_pages> pages;
+	std::unique_ptr<detail::wait_timer> timer;
 
 	// Destructors behind this one may use synchronisation objects, for which it keeps its processor.
 	~slot_owner()
@@ -133,6 +138,19 @@ long become_worker(int list_fd, const std::shared_ptr<list_pages> &pages, std::u
 		me.context->thread_pointer = thread_pointer();
 	}
 	return id;
+}
+
+void get_timer() noexcept
+{
+	if (!is_switchable())
+		return;
+	try {
+		if (!owner.timer)
+			owner.timer = std::make_unique<wait_timer>();
+		me.timer = owner.timer.get();
+	} catch (const std::bad_alloc &) {
+		// Without one it waits in the kernel.
+	}
 }
 
 void belongs_to(loop_entry &entry) noexcept

@@ -14,6 +14,8 @@
 
 namespace ums::detail {
 
+class wait_timer;
+
 // What the library knows of the calling thread, if it is a worker. Plain data, initial-exec: reached without a function
 // that might allocate; switch.S has the offsets.
 struct this_worker_state {
@@ -24,6 +26,7 @@ struct this_worker_state {
 	void *rseq;		 // its area; or one of nobody
 	bool slot_outlives;	 // the slot stays mapped until the thread has ended
 	unsigned inner_regions;	 // in which it must not even yield: see region.hpp
+	wait_timer *timer; // with which it may wait for its list, if not for ever; or null
 	void (*on_detach)(void *);
 	void *on_detach_argument;
 };
@@ -59,6 +62,9 @@ void belongs_to(loop_entry &entry) noexcept;
 
 // The calling worker, if it is one still, ends, but not its thread: an ordinary one then.
 void end_as_worker() noexcept;
+
+// The calling worker, of a list, may wait with a timeout in user mode; if there is the memory.
+void get_timer() noexcept;
 
 // What is to be done once when the calling worker becomes an ordinary thread: ums::worker gives its place
 // back.

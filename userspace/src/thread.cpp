@@ -41,6 +41,22 @@ int create_thread(pthread_t &thread, const thread_options &options, void *(*main
 	return error;
 }
 
+void outrank(pid_t thread, pid_t other) noexcept
+{
+	// Not by pthread_getschedparam(), which remembers what it was told before.
+	const int policy = sched_getscheduler(other) & ~SCHED_RESET_ON_FORK;
+	if (policy != SCHED_FIFO && policy != SCHED_RR)
+		return;
+	sched_param its, others;
+	if (sched_getparam(thread, &its) != 0 || sched_getparam(other, &others) != 0)
+		return;
+	// Not in real time it has priority 0.
+	if (its.sched_priority > others.sched_priority)
+		return;
+	others.sched_priority = std::min(others.sched_priority + 1, sched_get_priority_max(SCHED_FIFO));
+	sched_setscheduler(thread, SCHED_FIFO, &others);
+}
+
 void name_this_thread(const std::string &name) noexcept
 {
 	// prctl() cuts a name that is too long; pthread_setname_np() would refuse it.

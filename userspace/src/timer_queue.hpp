@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Until when the workers of a run_loop's scheduler wait, if not for ever. As its ring, it is for what runs for that
-// scheduler, in a no_upcall region: each worker brings a node of the map along, so that nothing is allocated there.
+// Until when workers wait, if not for ever: of a run_loop's scheduler, for what runs for that, in a no_upcall region; or
+// of a completion list, under its lock. Each worker brings a node of the map along, so that nothing is allocated there.
 #pragma once
 
 #include <chrono>
@@ -10,32 +10,38 @@
 
 namespace ums::detail {
 
-struct loop_entry;
-
+template <class T>
 class timer_queue
 {
 public:
 	using time_point = std::chrono::steady_clock::time_point;
 
+	class timer;
+
 private:
-	using queue = std::multimap<time_point, loop_entry *>;
+	using queue = std::multimap<time_point, timer *>;
 
 public:
 	// A worker's; in one queue at most.
 	class timer
 	{
 	public:
-		explicit timer(loop_entry &entry)
+		// Throws std::bad_alloc.
+		explicit timer(T *item_of = nullptr) : item(item_of)
 		{
 			queue one;
-			one.emplace(time_point(), &entry);
+			one.emplace(time_point(), this);
 			node_ = one.extract(one.begin());
 		}
+		timer(const timer &) = delete;
+		timer &operator=(const timer &) = delete;
+
+		T *item;
 
 	private:
 		friend class timer_queue;
-		queue::node_type node_; // while it is in no queue
-		queue::iterator at_;
+		typename queue::node_type node_; // while it is in no queue
+		typename queue::iterator at_;
 	};
 
 	// The next one's; time_point::max(): there is none.
@@ -54,8 +60,15 @@ public:
 			t.node_ = all_.extract(t.at_);
 	}
 
-	// The next one whose time has come, which is not set any more; or null.
-	inline loop_entry *take_due(time_point now) noexcept;
+	// The item of the next one whose time has come, which is not set any more; or null.
+	T *take_due(time_point now) noexcept
+	{
+		if (first() > now)
+			return nullptr;
+		auto &t = *all_.begin()->second;
+		cancel(t);
+		return t.item;
+	}
 
 private:
 	queue all_;

@@ -5,8 +5,11 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <utility>
+#include <vector>
 
 #include <poll.h>
 #include <sys/syscall.h>
@@ -19,10 +22,26 @@
 
 namespace ums::detail {
 
+woken_workers::~woken_workers()
+{
+	// In the child of fork() another thread may have been in the middle of it.
+	if (forks_ != forks_so_far())
+		new (&timers_) timer_queue<place>;
+}
+
 void woken_workers::bind()
 {
 	if (bound_.exchange(true, std::memory_order_acquire))
 		throw_error(EBUSY, "ums::scheduler: the list has one");
+	try {
+		if (!timer_)
+			timer_.emplace();
+		if (!alarm_clock_)
+			alarm_clock_.emplace(std::vector<has_alarms *>{this});
+		alarm_clock_->outrank_caller();
+	} catch (const std::exception &) {
+		// Without it those with a timeout wait in the kernel.
+	}
 	try {
 		if (!has_event_.load(std::memory_order_relaxed)) {
 			event_.emplace();
@@ -42,16 +61,52 @@ void woken_workers::unbind() noexcept
 	bound_.store(false, std::memory_order_release);
 }
 
-bool woken_workers::enter(waiter &me) noexcept
+bool woken_workers::enter(waiter &me, const deadline &until, wait_timer *timer) noexcept
 {
 	const std::lock_guard lock(lock_);
-	if (closed() || me.woken.load(std::memory_order_relaxed) != waiter::waits) {
+	if (closed() || me.woken.load(std::memory_order_relaxed) != waiter::waits || (until && !alarm_clock_)) {
 		me.place.at = place::gone;
 		return false;
 	}
 	me.place.at = place::waiting;
 	cds_list_add_tail(&me.place.node, &waiting_);
+	if (until) {
+		timer->item = &me.place;
+		me.place.timer = timer;
+		timers_.set(*timer, *until);
+		arm();
+	}
 	return true;
+}
+
+// Not again for one that comes later: alarm() does it.
+void woken_workers::arm() noexcept
+{
+	if (timers_.first() >= armed_)
+		return;
+	armed_ = timers_.first();
+	timer_->set(armed_);
+}
+
+void woken_workers::alarm() noexcept
+{
+	// What is set from here on is heard of, or is set again below.
+	timer_->clear();
+	const std::lock_guard lock(lock_);
+	armed_ = timer_queue<place>::time_point::max();
+	const auto now = std::chrono::steady_clock::now();
+	while (auto *p = timers_.take_due(now)) {
+		p->timer = nullptr;
+		if (p->at == place::waiting)
+			make_ready(*p);
+	}
+	arm();
+}
+
+void woken_workers::cancel_timer(place &p) noexcept
+{
+	if (auto *timer = std::exchange(p.timer, nullptr))
+		timers_.cancel(*timer);
 }
 
 void woken_workers::leave(waiter &me) noexcept
@@ -64,6 +119,7 @@ void woken_workers::leave(waiter &me) noexcept
 
 void woken_workers::make_ready(place &p) noexcept
 {
+	cancel_timer(p);
 	cds_list_del(&p.node);
 	cds_list_add_tail(&p.node, &ready_);
 	p.at = place::ready;
@@ -76,6 +132,7 @@ void woken_workers::make_ready(place &p) noexcept
 
 void woken_workers::remove(place &p) noexcept
 {
+	cancel_timer(p);
 	cds_list_del(&p.node);
 	if (std::exchange(p.at, place::nowhere) != place::ready)
 		return;

@@ -3,6 +3,8 @@
 // Workers of a completion list that wait for another thread in user mode, and those of them that have been woken: what
 // the kernel does not know of its list. First in, first out, until somebody takes them from the list; then they are run.
 //
+// Those that wait with a timeout are told by an alarm clock, and are then as those that have been woken, but not by anybody.
+//
 // Whoever waits is on its stack. It goes on when it has been taken; run unasked it takes itself off, so that nobody is in
 // here twice, or is gone.
 #pragma once
@@ -17,12 +19,17 @@
 #include <ums/wait_queue.hpp>
 #include <ums/worker_id.hpp>
 
+#include "alarm_clock.hpp"
 #include "context.hpp"
 #include "event_fd.hpp"
+#include "timer_fd.hpp"
+#include "timer_queue.hpp"
 
 namespace ums::detail {
 
-class woken_workers
+class wait_timer;
+
+class woken_workers final : has_alarms
 {
 public:
 	// Of one worker.
@@ -30,6 +37,7 @@ public:
 		cds_list_head node; // first: see of_node()
 		waiter *self;
 		worker_id id;
+		wait_timer *timer; // while that is set
 		// To be run, it passes the lock, or is taken. Gone, it waits for its word alone.
 		enum : std::uint8_t { nowhere, waiting, ready, gone } at;
 	};
@@ -39,6 +47,9 @@ public:
 		CDS_INIT_LIST_HEAD(&waiting_);
 		CDS_INIT_LIST_HEAD(&ready_);
 	}
+	woken_workers(const woken_workers &) = delete;
+	woken_workers &operator=(const woken_workers &) = delete;
+	~woken_workers();
 
 	// A scheduler for which workers of the list may wait so, one at a time. Throws std::system_error:
 	// device_or_resource_busy, also when somebody sleeps for the list who would not hear of them;
@@ -46,8 +57,9 @@ public:
 	void bind();
 	void unbind() noexcept;
 
-	// The calling worker, in a region, is about to wait. False: it is not to, but has gone.
-	bool enter(waiter &me) noexcept;
+	// The calling worker, in a region, is about to wait, not longer than until then; with @timer. False: it is not to, but
+	// has gone.
+	bool enter(waiter &me, const deadline &until, wait_timer *timer) noexcept;
 
 	// It goes on, and is not marked as taken: it has gone.
 	void leave(waiter &me) noexcept;
@@ -77,6 +89,10 @@ public:
 
 private:
 	static place &of_node(cds_list_head *node) noexcept { return *reinterpret_cast<place *>(node); }
+	int timer_handle() const noexcept override { return timer_->native_handle(); }
+	void alarm() noexcept override;
+	void arm() noexcept;
+	void cancel_timer(place &p) noexcept;
 	void make_ready(place &p) noexcept;
 	void remove(place &p) noexcept;
 	int poll(int list_fd, const deadline &until) noexcept;
@@ -95,6 +111,17 @@ private:
 	unsigned pollers_ = 0;
 	bool is_set_ = false;
 	std::atomic<bool> closed_{false};
+	timer_queue<place> timers_;
+	timer_queue<place>::time_point armed_ = timer_queue<place>::time_point::max();
+
+	// From the first scheduler on.
+	std::optional<timer_fd> timer_;
+	std::optional<alarm_clock> alarm_clock_;
+};
+
+// A worker's: see timer_queue.
+class wait_timer : public timer_queue<woken_workers::place>::timer
+{
 };
 
 } // namespace ums::detail

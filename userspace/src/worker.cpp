@@ -54,6 +54,7 @@ void run(start_data &data)
 		return;
 	}
 	shared.id.store(static_cast<std::uint64_t>(id), std::memory_order_release);
+	detail::get_timer();
 	detail::on_detach([](void *s) { static_cast<detail::worker_shared *>(s)->release(); }, &shared);
 	data.body->run(std::move(data.token));
 }

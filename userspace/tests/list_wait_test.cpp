@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -80,6 +81,235 @@ TEST_F(ListWait, TheKernelDoesNotSeeIt)
 	// Nor has the list slept, as there is always somebody to run.
 	EXPECT_LT(after.blocks_syscall - before.blocks_syscall, 200U);
 	EXPECT_EQ(ums::system_call_name(ums::cause_wait), "wait in user mode");
+}
+
+// Timeouts that do not come either.
+TEST_F(ListWait, TimersNeedNoKernel)
+{
+	constexpr int rounds = 3000;
+	ums::completion_list list(2);
+	ums::channel<int> there, back;
+	ums::scheduler me(of(list));
+	ums::worker a(list, may_switch, [&] {
+		for (int i = 0; i < rounds; i++) {
+			EXPECT_TRUE(there.send_for(int{i}, 1h));
+			EXPECT_EQ(back.receive_for(1h), i);
+		}
+		there.close();
+	});
+	ums::worker b(list, may_switch, [&] {
+		while (auto n = there.receive_for(2h))
+			EXPECT_TRUE(back.send_for(std::move(*n), 3h));
+	});
+	const auto before = ums::query_thread();
+	int waits = 0, left = 2;
+	while (left > 0) {
+		const auto e = me.run(list.pop());
+		waits += is_wait(e);
+		left -= e.is_last();
+	}
+	EXPECT_LT(ums::query_thread().executes - before.executes, 300U);
+	EXPECT_GE(waits, 2 * rounds - 100);
+}
+
+// The scheduler sleeps, or runs another worker, which computes, or yields.
+TEST_F(ListWait, TimeoutsCome)
+{
+	const test::time_limit limit(100s);
+	ums::completion_list list(8);
+	ums::scheduler me(of(list));
+	ums::counting_semaphore<> gate(0);
+	std::vector<ums::worker> workers;
+	constexpr int n = 3;
+	for (int i = 0; i < n; i++)
+		workers.emplace_back(list, may_switch, [&, i] {
+			for (int k = 0; k < 4; k++) {
+				const auto start = steady::now();
+				const auto time = 1ms * (3 * i + 7 * k);
+				if (k % 2) {
+					ums::this_worker::sleep_for(time);
+				} else {
+					EXPECT_FALSE(gate.try_acquire_for(time));
+				}
+				EXPECT_GE(steady::now() - start, time);
+			}
+		});
+	// With nobody else.
+	int waits = 0;
+	for (int left = n; left > 0;) {
+		const auto e = me.run(list.pop());
+		waits += is_wait(e);
+		left -= e.is_last();
+	}
+	EXPECT_GE(waits, 3 * n);
+	for (auto &w : workers)
+		w.join();
+	workers.clear();
+
+	for (const bool computes : {false, true}) {
+		std::atomic<bool> slept{false};
+		ums::worker sleeps(list, may_switch, [&] {
+			ums::this_worker::sleep_for(5ms);
+			slept = true;
+		});
+		ums::worker other(list, may_switch, [&] {
+			while (!slept)
+				if (!computes)
+					ums::this_worker::yield();
+		});
+		std::vector<ums::worker_id> ready;
+		ready.reserve(4);
+		for (int left = 2; left > 0;) {
+			while (const auto id = list.try_pop())
+				ready.push_back(*id);
+			if (ready.empty())
+				ready.push_back(list.pop());
+			const auto id = ready.front();
+			ready.erase(ready.begin());
+			// Who computes is stopped: by a slice, through the kernel.
+			const auto e = me.run(id, id == other.get_id() && computes ? 2ms : 0ms);
+			left -= e.is_last();
+			if (e.reason == reason::yielded)
+				ready.push_back(id);
+		}
+		EXPECT_TRUE(slept);
+	}
+}
+
+// Who is woken and whose time comes at once is told of one of both, and what it was given is not lost.
+TEST_F(ListWait, WokenAtTheLastMoment)
+{
+	const test::time_limit limit(100s);
+	constexpr unsigned n = 4, rounds = 400;
+	ums::completion_list list(n);
+	ums::scheduler me(of(list));
+	ums::counting_semaphore<> gate(0);
+	std::atomic<long> acquired{0}, released{0}, late{0};
+	std::atomic<bool> over{false};
+	std::vector<ums::worker> workers;
+	for (unsigned k = 0; k < n; k++)
+		workers.emplace_back(list, may_switch, [&, k] {
+			for (unsigned i = 0; i < rounds; i++)
+				acquired += gate.try_acquire_for(1us * ((i * 37 + k * 11) % 300));
+			// Both happen, however slow all this is.
+			while (acquired == 0)
+				acquired += gate.try_acquire_for(1s);
+			while (late == 0)
+				late += !gate.try_acquire_for(1us);
+		});
+	std::jthread releases([&] {
+		for (unsigned i = 0; !over; i++) {
+			usleep(i % 64 ? i * 13 % 300 : 3000);
+			released++;
+			gate.release();
+		}
+	});
+	test::take_turns(me, list, n);
+	over = true;
+	releases.join();
+	while (gate.try_acquire())
+		acquired++;
+	EXPECT_EQ(acquired, released);
+}
+
+TEST_F(ListWait, TimesThatArePast)
+{
+	const test::time_limit limit(100s);
+	ums::completion_list list(1);
+	ums::scheduler me(of(list));
+	ums::counting_semaphore<> gate(0);
+	ums::worker w(list, may_switch, [&] {
+		for (const auto time : {steady::time_point::min(), steady::time_point{}, steady::now() - 1h, steady::now()}) {
+			EXPECT_FALSE(gate.try_acquire_until(time));
+			ums::this_worker::sleep_until(time);
+			// Those behind them are on time.
+			const auto start = steady::now();
+			EXPECT_FALSE(gate.try_acquire_for(2ms));
+			EXPECT_GE(steady::now() - start, 2ms);
+		}
+	});
+	int waits = 0, runs = 0;
+	for (auto id = list.pop();;) {
+		const auto e = me.run(id);
+		waits += is_wait(e);
+		runs++;
+		if (e.is_last())
+			break;
+		if (e.reason != reason::yielded)
+			id = list.pop();
+	}
+	EXPECT_LE(waits, 4); // of the others
+	EXPECT_GE(waits, 2);
+}
+
+// Nobody is there to run them: they stay until somebody is. Closed, the list lets them go, to wait as other threads.
+TEST_F(ListWait, TimersWithoutAScheduler)
+{
+	const test::time_limit limit(100s);
+	for (const bool closed : {false, true}) {
+		ums::completion_list list(1);
+		ums::counting_semaphore<> gate(0);
+		std::optional<ums::scheduler> me(std::in_place, of(list));
+		std::atomic<bool> acquired{false};
+		ums::worker w(list, may_switch, [&] { acquired = closed ? gate.try_acquire_for(1h) : gate.try_acquire_for(5ms); });
+		while (!is_wait(me->run(list.pop())))
+			;
+		if (closed) {
+			list.close();
+			me.reset();
+			gate.release();
+		} else {
+			me.reset();
+			usleep(20'000);
+			me.emplace(of(list));
+			while (!me->run(list.pop()).is_last())
+				;
+		}
+		w.join();
+		EXPECT_EQ(acquired, closed);
+	}
+}
+
+// Before its time has come; and it may wait so again.
+TEST_F(ListWait, RunUnaskedBeforeItsTime)
+{
+	const test::time_limit limit(100s);
+	ums::completion_list list(1);
+	ums::scheduler me(of(list));
+	ums::counting_semaphore<> gate(0);
+	constexpr int rounds = 5;
+	ums::worker w(list, may_switch, [&] {
+		for (int i = 0; i < rounds; i++) {
+			const auto start = steady::now();
+			EXPECT_FALSE(gate.try_acquire_for(20ms));
+			EXPECT_GE(steady::now() - start, 20ms);
+		}
+	});
+	const auto id = list.pop();
+	int waits = 0;
+	for (auto e = me.run(id); !e.is_last(); e = me.run(id)) {
+		if (is_wait(e))
+			waits++; // unasked
+		else
+			EXPECT_EQ(list.pop(), id);
+	}
+	EXPECT_GT(waits, 0);
+}
+
+TEST_F(ListWait, ItsAlarmClockTakesNoSignals)
+{
+	ums::completion_list list(1);
+	ums::scheduler me(of(list));
+	int found = 0;
+	for (const auto &entry : std::filesystem::directory_iterator("/proc/self/task")) {
+		std::string name;
+		std::ifstream(entry.path() / "comm") >> name;
+		if (name != "ums-alarm")
+			continue;
+		found++;
+		EXPECT_TRUE(test::blocks_all_signals(entry.path().filename()));
+	}
+	EXPECT_EQ(found, 1);
 }
 
 // First come, first served, and nobody twice.
@@ -238,11 +468,11 @@ TEST_F(ListWait, SleepsEnd)
 	// By a handler, if it is asked to.
 	struct sigaction action {};
 	action.sa_handler = [](int) {};
-	ASSERT_EQ(sigaction(SIGALRM, &action, nullptr), 0);
+	ASSERT_EQ(sigaction(SIGUSR1, &action, nullptr), 0);
 	timer_t timer;
 	sigevent event{};
 	event.sigev_notify = SIGEV_THREAD_ID;
-	event.sigev_signo = SIGALRM;
+	event.sigev_signo = SIGUSR1;
 	event._sigev_un._tid = gettid();
 	ASSERT_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
 	const itimerspec soon{.it_interval = {0, 2'000'000}, .it_value = {0, 2'000'000}};
@@ -306,8 +536,7 @@ TEST_F(ListWait, ClosedAndWithoutScheduler)
 	EXPECT_EQ(error_of([&] { deserted.wait(); }), std::errc::owner_dead);
 }
 
-// Those with a timeout sleep in the kernel, and so do those in the program's own regions and under a scheduler that is
-// not their list's.
+// So do those in the program's own regions and under a scheduler that is not their list's.
 TEST_F(ListWait, OthersSleepInTheKernel)
 {
 	ums::completion_list list(1), foreign(2);
@@ -324,13 +553,7 @@ TEST_F(ListWait, OthersSleepInTheKernel)
 		return e.is_last();
 	};
 
-	ums::worker w(list, may_switch, [&] { EXPECT_TRUE(gate.try_acquire_for(1h)); });
-	until(list, sleeps);
-	gate.release();
-	until(list, ends);
-	w.join();
-
-	w = ums::worker(foreign, may_switch, [&] { gate.acquire(); });
+	ums::worker w(foreign, may_switch, [&] { gate.acquire(); });
 	until(foreign, sleeps);
 	gate.release();
 	until(foreign, ends);

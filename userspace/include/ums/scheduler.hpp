@@ -128,11 +128,14 @@ public:
 		bool user_switch = false;
 
 		/// With user_switch: a list whose workers only this scheduler runs. Those that have the option, too, then
-		/// need no system call either to wait for another thread in a ums::mutex, a channel and so on, without
-		/// a timeout: run() returns reason::blocked with cause_wait, and once woken the worker is on the list
-		/// again. A scheduler need not know the difference, but that the list's native_handle() does not tell
+		/// need no system call either to wait for another thread in a ums::mutex, a channel and so on, or to
+		/// sleep: run() returns reason::blocked with cause_wait, and once woken, or when its time has come, the
+		/// worker is on the list again. A scheduler need not know the difference, but that the list's native_handle() does not tell
 		/// of such workers; its members do. One that is run before it was woken waits on in the kernel.
-		/// (run_loop does it in a quicker way, and with timeouts.)
+		/// (run_loop does it in a quicker way.) Without a scheduler those that wait so stay where they are, also
+		/// when their time comes, and when the list is closed. The list gets a thread for timeouts, if there can be
+		/// one, which blocks all signals, and comes before such a scheduler that is in real time (SCHED_FIFO,
+		/// SCHED_RR) when it is made.
 		const completion_list *list = nullptr;
 	};
 

@@ -83,7 +83,7 @@ UMS_EXPORT void yield_to_list(std::uint64_t argument = 0);
 
 /// As std::this_thread::sleep_until() and sleep_for(), for any thread; others run meanwhile, be the time that short (but
 /// not for none, for which sleep_for() does nothing). A worker of a run_loop with user_switch, and no slice, switches to
-/// the next one in user mode, except in a no_upcall_region: a signal for it waits until it goes on, and it is no
+/// the next one in user mode, one of a list with a scheduler of its own to that, except in a no_upcall_region: a signal for it waits until it goes on, and it is no
 /// cancellation point then.
 UMS_EXPORT void sleep_until(std::chrono::steady_clock::time_point time);
 template <class Clock, class Duration>
