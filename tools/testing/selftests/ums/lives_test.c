@@ -854,22 +854,42 @@ TEST(exit_under_a_debugger)
 	}
 }
 
-/* pthread_cancel of one that is blocked, and of one that is ready. */
-TEST(cancel)
+/* pthread_cancel of one that is blocked, and of one that is ready: by whom? */
+enum canceller { BY_SCHEDULER, BY_OUTSIDE, BY_WORKER, CANCELLERS };
+
+static pthread_t to_cancel[2];
+
+static void *cancels(void *arg)
 {
-	struct worker w[2] = {};
-	struct sched s;
-	struct list l;
-	__u64 id[2];
-	void *ret;
+	long err = 0;
 	int i;
 
-	UMS_REQUIRE();
-	ASSERT_EQ(0, list_open(&l, 2));
+	for (i = 0; i < 2; i++)
+		err |= pthread_cancel(to_cancel[i]);
+	return (void *)err;
+}
+
+static void cancels_others(struct worker *w)
+{
+	w->result = (long)cancels(NULL);
+}
+
+static void cancel_two(struct __test_metadata *_metadata, enum canceller by)
+{
+	struct worker w[2] = {}, other = { .result = -1 };
+	int left = 1, i;
+	struct sched s;
+	struct list l;
+	__u64 id[2], next;
+	pthread_t t;
+	void *ret;
+
+	ASSERT_EQ(0, list_open(&l, 3));
 	ASSERT_EQ(0, sched_enter(&s));
 	for (i = 0; i < 2; i++) {
 		ASSERT_EQ(0, pipe(w[i].fd));
 		id[i] = worker_start_pop(&w[i], &l, reads_pipe, NULL);
+		to_cancel[i] = w[i].thread;
 	}
 	ASSERT_EQ(0, sched_run(&s, id[0], 0));
 	while (s.detail == UMS_CAUSE_FAULT) {
@@ -877,14 +897,110 @@ TEST(cancel)
 		ASSERT_EQ(0, sched_run(&s, id[0], 0));
 	}
 	ASSERT_EVENT(&s, UMS_UPCALL_BLOCKED, id[0], SYS_read);
-	for (i = 0; i < 2; i++) {
-		ASSERT_EQ(0, pthread_cancel(w[i].thread));
+	switch (by) {
+	case BY_SCHEDULER:
+		ASSERT_EQ(NULL, cancels(NULL));
+		break;
+	case BY_OUTSIDE:
+		ASSERT_EQ(0, thread_start(&t, cancels, NULL));
+		ASSERT_EQ(0, pthread_join(t, &ret));
+		ASSERT_EQ(NULL, ret);
+		break;
+	default:
+		ASSERT_EQ(0, worker_start(&other, &l, cancels_others, NULL));
+		left++;
 	}
-	ASSERT_EQ(id[0], list_pop_wait(&l));
+	while (left) {
+		next = list_pop_wait(&l);
+		ASSERT_NE(0, next);
+		ASSERT_EQ(0, sched_run(&s, next, 0));
+		left -= s.reason == UMS_UPCALL_EXITED;
+	}
+	EXPECT_EQ(by == BY_WORKER ? 0 : -1, other.result);
+	EXPECT_EQ(0, worker_run_to_end(&s, &l, id[1]));
 	for (i = 0; i < 2; i++) {
-		EXPECT_EQ(0, worker_run_to_end(&s, &l, id[i]));
 		ASSERT_EQ(0, pthread_join(w[i].thread, &ret));
 		EXPECT_EQ(PTHREAD_CANCELED, ret);
+	}
+	ASSERT_EQ(0, sched_exit(&s));
+	list_close(&l);
+}
+
+TEST(cancel)
+{
+	UMS_REQUIRE();
+	cancel_two(_metadata, BY_SCHEDULER);
+}
+
+TEST(cancel_from_outside)
+{
+	UMS_REQUIRE();
+	cancel_two(_metadata, BY_OUTSIDE);
+}
+
+TEST(cancel_from_worker)
+{
+	UMS_REQUIRE();
+	cancel_two(_metadata, BY_WORKER);
+}
+
+/* A scheduler that is cancelled, or calls pthread_exit(), leaves its worker to another one. */
+struct leaver {
+	struct list l;
+	struct worker w;
+	pid_t tid;
+	bool exits;
+};
+
+static void *leaves(void *arg)
+{
+	static struct sched s;
+	struct leaver *v = arg;
+	__u64 id = list_pop_wait(&v->l);
+
+	if (sched_enter(&s))
+		return NULL;
+	while (!sched_run(&s, id, 0) && s.detail == UMS_CAUSE_FAULT)
+		id = list_pop_wait(&v->l);
+	STORE(v->tid, self_tid());
+	if (v->exits)
+		pthread_exit(v);
+	for (;;)
+		pause();
+}
+
+TEST(scheduler_is_cancelled)
+{
+	struct leaver v;
+	struct sched s;
+	pthread_t t;
+	void *ret;
+	__u64 id;
+	int i;
+
+	UMS_REQUIRE();
+	for (i = 0; i < 2; i++) {
+		memset(&v, 0, sizeof(v));
+		v.exits = i;
+		ASSERT_EQ(0, list_open(&v.l, 1));
+		ASSERT_EQ(0, pipe(v.w.fd));
+		ASSERT_EQ(0, worker_start(&v.w, &v.l, reads_pipe, NULL));
+		ASSERT_EQ(0, thread_start(&t, leaves, &v));
+		ASSERT_TRUE(WAIT_FOR(LOAD(v.tid)));
+		if (!v.exits) {
+			ASSERT_TRUE(WAIT_FOR(thread_sleeps_in(v.tid, SYS_pause)));
+			ASSERT_EQ(0, pthread_cancel(t));
+		}
+		ASSERT_EQ(0, pthread_join(t, &ret));
+		EXPECT_EQ(v.exits ? (void *)&v : PTHREAD_CANCELED, ret);
+		ASSERT_EQ(0, sched_enter(&s));
+		ASSERT_EQ(1, write(v.w.fd[1], "x", 1));
+		id = list_pop_wait(&v.l);
+		ASSERT_NE(0, id);
+		EXPECT_EQ(0, worker_run_to_end(&s, &v.l, id));
+		ASSERT_EQ(0, pthread_join(v.w.thread, &ret));
+		ASSERT_EQ(0, sched_exit(&s));
+		list_close(&v.l);
 	}
 }
 
