@@ -194,8 +194,11 @@ TEST_F(ListWait, WokenAtTheLastMoment)
 			// Both happen, however slow all this is.
 			while (acquired == 0)
 				acquired += gate.try_acquire_for(1s);
-			while (late == 0)
-				late += !gate.try_acquire_for(1us);
+			while (late == 0) {
+				const bool got = gate.try_acquire_for(1us);
+				acquired += got;
+				late += !got;
+			}
 		});
 	std::jthread releases([&] {
 		for (unsigned i = 0; !over; i++) {
