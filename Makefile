@@ -59,7 +59,7 @@ check:
 	@scripts/check $(PARTS)
 
 torture:
-	@scripts/check --long 600 --only '^prog.*ums:torture' ums-4 debug-4
+	@scripts/check --long 600 --only '^ums:torture$$' ums-4 debug-4
 
 check-kcsan:
 	@scripts/check kcsan-4

@@ -6,6 +6,9 @@ ums_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 ums_name=${0##*/}
 # Everything that is expensive and can be shared by clones lives outside of them.
 ums_cache=${UMS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/ums-linux}
+# Not all that is started here runs in this folder.
+case $ums_cache in /*) ;; *) ums_cache=$PWD/$ums_cache ;; esac
+if [ -n "${UMS_CACHE:-}" ]; then export UMS_CACHE=$ums_cache; fi
 
 # A caller's make flags (-j, -n, variables) are not meant for the makes started here, and
 # sorting, dates and messages must not depend on the caller's language.
@@ -23,6 +26,11 @@ die2() {
 	printf '%s: %s\n' "$ums_name" "$*" >&2
 	exit 2
 }
+
+case ${UMS_ACCEL:-} in '' | tcg | kvm) ;; *) die2 "UMS_ACCEL is tcg or kvm, not '$UMS_ACCEL'" ;; esac
+
+# kernel_is_cached FLAVOUR: need it not be built?
+kernel_is_cached() { [ -f "$ums_cache/kernels/$("$ums_root/scripts/kernel" "--$1" --key)/complete" ]; }
 
 # as_root COMMAND...: run it as root; fails when there is no way to.
 as_root() {
