@@ -14,7 +14,7 @@ help:
 	@echo '  make torture    the torture test, ten minutes on each of both kernels'
 	@echo '  make check-kcsan'
 	@echo '                  the tests on a kernel that looks for data races'
-	@echo '  make check-all  every check listed here; about two hours'
+	@echo '  make check-all  every check listed here; an hour and a half'
 	@echo '  make check-linux'
 	@echo '                  selftests of Linux itself, on the unpatched and the patched kernel, compared'
 	@echo '  make bench      measure, print a table, write build/bench/results.json'
